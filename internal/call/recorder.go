@@ -1,0 +1,181 @@
+package call
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An Exchange is the copy of a request's and a reply's bytes that checks and
+// kept bodies need. Each side holds at most MaxExchange bytes.
+type Exchange struct {
+	Request, Response    []byte
+	RequestCut, ReplyCut bool // the side was longer and is not complete
+}
+
+// MaxExchange bounds each side of an Exchange, in bytes.
+const MaxExchange = 1 << 20
+
+// An Entry is what a Recorder carries: a Call and, where something wants it,
+// its Exchange.
+type Entry struct {
+	*Call
+	Exchange *Exchange // may be nil
+}
+
+// A Sink takes Calls in batches of at most 1,000, in the order they ended. An
+// error means that it took none of the batch; it is offered again.
+type Sink interface {
+	Write(ctx context.Context, batch []Entry) error
+}
+
+const (
+	queueLen   = 8192                  // Calls; at 5,000 a second, more than a second of a stalled disk
+	maxBatch   = 1000                  // Calls given to a sink at once
+	gather     = 20 * time.Millisecond // how long a batch waits for company: a Call is stored well within 200 ms
+	maxHold    = 50 * time.Millisecond // how long a full queue holds a handler
+	retryAfter = 200 * time.Millisecond
+	warnEvery  = 10 * time.Second
+)
+
+// A Recorder carries Calls from the data plane to whatever watches them. Its
+// queue is bounded: when it is full for longer than 50 ms the Call is dropped
+// and counted in Lost. Observers see every Call, at once, also a lost one.
+type Recorder struct {
+	log       *slog.Logger
+	observers []func(*Call)
+	sinks     []Sink
+	queue     chan Entry
+	done      chan struct{}
+
+	closeMu sync.RWMutex // held for reading while Add may send
+	closed  bool
+	cancel  context.CancelFunc // ends retries
+
+	pending atomic.Int64
+	lost    atomic.Int64
+	failing atomic.Bool
+}
+
+// NewRecorder starts a Recorder. Observers run in the caller of Add and must be
+// quick; sinks run one after another in the Recorder's own goroutine.
+func NewRecorder(log *slog.Logger, observers []func(*Call), sinks ...Sink) *Recorder {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Recorder{log: log, observers: observers, sinks: sinks, queue: make(chan Entry, queueLen), done: make(chan struct{}), cancel: cancel}
+	go r.run(ctx)
+	return r
+}
+
+// Add records an ended Call. It owns c and x from here on.
+func (r *Recorder) Add(c *Call, x *Exchange) {
+	for _, observe := range r.observers {
+		observe(c)
+	}
+	r.closeMu.RLock()
+	defer r.closeMu.RUnlock()
+	if r.closed {
+		r.lost.Add(1)
+		return
+	}
+	r.pending.Add(1)
+	e := Entry{c, x}
+	select {
+	case r.queue <- e:
+		return
+	default:
+	}
+	t := time.NewTimer(maxHold)
+	defer t.Stop()
+	select {
+	case r.queue <- e:
+	case <-t.C:
+		r.pending.Add(-1)
+		r.lost.Add(1)
+	}
+}
+
+// Lost is how many Calls were dropped since the start: a full queue, or a sink
+// that failed until Close.
+func (r *Recorder) Lost() int64 { return r.lost.Load() }
+
+// Pending is how many Calls have ended and are not in every sink yet.
+func (r *Recorder) Pending() int64 { return r.pending.Load() }
+
+// Failing reports whether a sink refuses Calls at the moment.
+func (r *Recorder) Failing() bool { return r.failing.Load() }
+
+// Close takes no more Calls and waits until those taken are in the sinks, or
+// ctx ends; what is left then is lost.
+func (r *Recorder) Close(ctx context.Context) error {
+	r.closeMu.Lock()
+	if !r.closed {
+		r.closed = true
+		close(r.queue)
+	}
+	r.closeMu.Unlock()
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		r.cancel()
+		<-r.done
+		return ctx.Err()
+	}
+}
+
+func (r *Recorder) run(ctx context.Context) {
+	defer close(r.done)
+	batch := make([]Entry, 0, maxBatch)
+	for e := range r.queue {
+		batch = r.fill(append(batch[:0], e))
+		for _, s := range r.sinks {
+			r.write(ctx, s, batch)
+		}
+		r.pending.Add(-int64(len(batch)))
+		clear(batch)
+	}
+}
+
+// fill gathers what else is queued or comes within the gathering time.
+func (r *Recorder) fill(batch []Entry) []Entry {
+	t := time.NewTimer(gather)
+	defer t.Stop()
+	for len(batch) < maxBatch {
+		select {
+		case e, ok := <-r.queue:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, e)
+		case <-t.C:
+			return batch
+		}
+	}
+	return batch
+}
+
+// write offers batch to s until it is taken or ctx ends: a sink in trouble
+// holds the queue, and the queue's bound holds the rest.
+func (r *Recorder) write(ctx context.Context, s Sink, batch []Entry) {
+	var warned time.Time
+	for {
+		err := s.Write(ctx, batch)
+		if err == nil {
+			r.failing.Store(false)
+			return
+		}
+		r.failing.Store(true)
+		if now := time.Now(); now.Sub(warned) > warnEvery {
+			warned = now
+			r.log.Error("calls cannot be stored", "calls", len(batch), "lost", r.Lost(), "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			r.lost.Add(int64(len(batch)))
+			return
+		case <-time.After(retryAfter):
+		}
+	}
+}
