@@ -1,0 +1,135 @@
+// Package state keeps what is neither a Call nor configuration: for now the
+// admin key's digest and the pepper that digests are made with. Keyring is
+// what the doors of the product check credentials against.
+//
+// No credential is ever stored or held in memory after it was checked: only
+// HMAC-SHA256 digests are.
+package state
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	_ "modernc.org/sqlite" // the driver
+
+	"github.com/sheepgate/sheepgate/internal/call"
+)
+
+// A State is the file state.db in the data folder.
+type State struct {
+	db     *sql.DB
+	pepper []byte
+}
+
+// Open opens or makes the state in dir.
+func Open(dir string) (*State, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "state.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	s := &State{db: db}
+	if err := s.init(); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("state: %s: %w", filepath.Join(dir, "state.db"), err)
+	}
+	return s, nil
+}
+
+func (s *State) init() error {
+	if _, err := s.db.Exec("CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)"); err != nil {
+		return err
+	}
+	pepper := make([]byte, 32)
+	rand.Read(pepper)
+	if _, err := s.db.Exec("INSERT INTO secrets (name, value) VALUES ('pepper', ?) ON CONFLICT DO NOTHING", pepper); err != nil {
+		return err
+	}
+	return s.db.QueryRow("SELECT value FROM secrets WHERE name = 'pepper'").Scan(&s.pepper)
+}
+
+// Close closes the file.
+func (s *State) Close() error { return s.db.Close() }
+
+// Admin gives the digest of the admin key. At the first start it makes the key
+// and returns it too, this once.
+func (s *State) Admin() (d Digest, created string, err error) {
+	var b []byte
+	switch err = s.db.QueryRow("SELECT value FROM secrets WHERE name = 'admin'").Scan(&b); {
+	case err == nil && len(b) == len(d):
+		copy(d[:], b)
+		return d, "", nil
+	case err != nil && !errors.Is(err, sql.ErrNoRows):
+		return d, "", fmt.Errorf("state: admin key: %w", err)
+	}
+	return s.ResetAdmin()
+}
+
+// ResetAdmin makes a new admin key; the old one is no key any more.
+func (s *State) ResetAdmin() (d Digest, created string, err error) {
+	created = NewKey()
+	d = s.Digest(created)
+	if _, err := s.db.Exec("INSERT OR REPLACE INTO secrets (name, value) VALUES ('admin', ?)", d[:]); err != nil {
+		return d, "", fmt.Errorf("state: admin key: %w", err)
+	}
+	return d, created, nil
+}
+
+// NewKey makes a credential of 32 random bytes.
+func NewKey() string {
+	b := make([]byte, 32)
+	rand.Read(b)
+	return "sg-" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
+}
+
+// A Digest is HMAC-SHA256 of a credential under the pepper.
+type Digest [sha256.Size]byte
+
+// Digest digests a credential.
+func (s *State) Digest(secret string) (d Digest) {
+	h := hmac.New(sha256.New, s.pepper)
+	h.Write([]byte(secret))
+	h.Sum(d[:0])
+	return d
+}
+
+// A Keyring checks credentials. Its table is replaced as a whole.
+type Keyring struct {
+	state *State
+	table atomic.Pointer[map[Digest]*call.Principal]
+}
+
+// NewKeyring makes an empty Keyring.
+func (s *State) NewKeyring() *Keyring {
+	k := &Keyring{state: s}
+	k.Set(map[Digest]*call.Principal{})
+	return k
+}
+
+// Set replaces the table, which must not change afterwards.
+func (k *Keyring) Set(table map[Digest]*call.Principal) { k.table.Store(&table) }
+
+// maxSecret bounds what is digested, in bytes.
+const maxSecret = 512
+
+// Find is a call.Auth. What is looked up is a digest that only the holder of
+// the pepper can aim, so the time of a look-up tells nothing of a key.
+func (k *Keyring) Find(secret string) (*call.Principal, bool) {
+	if secret == "" || len(secret) > maxSecret {
+		return nil, false
+	}
+	d := k.state.Digest(secret)
+	p, ok := (*k.table.Load())[d]
+	return p, ok
+}
