@@ -73,3 +73,36 @@ func stepError(s string) error {
 
 // IsZero reports whether s is the whole range.
 func (s Step) IsZero() bool { return s == Step{} }
+
+// Start is the beginning of the step that holds t, on the wall clock of zone.
+func (s Step) Start(t time.Time, zone *time.Location) time.Time {
+	t = t.In(zone)
+	y, m, d := t.Date()
+	switch {
+	case s.Months > 0:
+		n := y*12 + int(m) - 1
+		n -= n % s.Months
+		return time.Date(n/12, time.Month(n%12+1), 1, 0, 0, 0, 0, zone)
+	case s.Days > 0:
+		// Days are counted from a Monday, so that weeks begin on one.
+		epoch := time.Date(1970, 1, 5, 0, 0, 0, 0, time.UTC)
+		n := int(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Sub(epoch) / (24 * time.Hour))
+		back := ((n % s.Days) + s.Days) % s.Days
+		return time.Date(y, m, d-back, 0, 0, 0, 0, zone)
+	case s.Fixed > 0:
+		// Within an hour whatever the zone; else by the wall clock of the day.
+		if s.Fixed <= time.Hour {
+			_, offset := t.Zone()
+			o := time.Duration(offset) * time.Second
+			return t.Add(o).Truncate(s.Fixed).Add(-o)
+		}
+		wall := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second
+		at := wall - wall%s.Fixed
+		start := time.Date(y, m, d, int(at/time.Hour), int(at%time.Hour/time.Minute), int(at%time.Minute/time.Second), 0, zone)
+		if start.After(t) { // the hour that a change of the clock repeats
+			start = t.Truncate(time.Second)
+		}
+		return start
+	}
+	return t
+}
