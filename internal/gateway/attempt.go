@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/llm"
+	"github.com/sheepgate/sheepgate/internal/provider"
+)
+
+// An attempt is one try at one target.
+type attempt struct {
+	x      *exchange
+	target Target
+	model  string // canonical
+	same   bool   // the upstream speaks the client's dialect
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	status     int // the upstream's; 0 before it answered
+	headerWait time.Duration
+	body       *upstreamBody
+	reader     provider.Reader // nil before a reply is read
+	watchdog   *time.Timer
+	watchErr   error
+
+	settled  bool
+	cost     llm.Nano
+	unpriced bool
+}
+
+// watch ends the attempt with cause unless it is called again within d.
+func (a *attempt) watch(d time.Duration, cause error) {
+	if a.watchdog != nil && a.watchErr == cause {
+		a.watchdog.Reset(d)
+		return
+	}
+	a.stopWatch()
+	a.watchErr = cause
+	a.watchdog = time.AfterFunc(d, func() { a.cancel(cause) })
+}
+
+func (a *attempt) stopWatch() {
+	if a.watchdog != nil {
+		a.watchdog.Stop()
+	}
+}
+
+// waited is the time spent waiting for the upstream.
+func (a *attempt) waited() time.Duration {
+	if a.body == nil {
+		return a.headerWait
+	}
+	return a.headerWait + a.body.waited
+}
+
+// newRequest makes the upstream request: the client's own bytes with what must
+// change spliced in, or their translation.
+func (a *attempt) newRequest() (*http.Request, *llm.Error) {
+	x, spec := a.x, &a.target.Provider.Spec
+	var body []byte
+	if a.same {
+		body = spec.Dialect.Splice(make([]byte, 0, len(x.body)+64), x.body, &x.head, a.target.Model, spec)
+	} else {
+		r, err := x.decoded()
+		if err != nil {
+			return nil, err
+		}
+		q := *r
+		q.Model = a.target.Model
+		b, eerr := spec.Dialect.Encode(nil, &q, spec)
+		if eerr != nil {
+			return nil, asError(eerr)
+		}
+		body = b
+	}
+	u, err := url.Parse(strings.TrimSuffix(spec.BaseURL, "/") + spec.Dialect.Path(a.target.Model, x.in.stream))
+	if err != nil {
+		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Msg: "the model name cannot be part of a URL", Err: err}
+	}
+	req := (&http.Request{
+		Method: http.MethodPost, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header, 8), ContentLength: int64(len(body)),
+		Body:    io.NopCloser(bytes.NewReader(body)),
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+	}).WithContext(a.ctx)
+	var client http.Header
+	if a.same {
+		client = x.r.Header
+	}
+	spec.Dialect.SetHeader(req.Header, a.target.Provider.Key, client)
+	return req, nil
+}
+
+// decoded is the request in the neutral form.
+func (x *exchange) decoded() (*llm.Request, *llm.Error) {
+	if x.request == nil {
+		r, err := x.in.dialect.Decode(x.body, x.in.model, x.in.stream)
+		if err != nil {
+			return nil, asError(err)
+		}
+		x.request = r
+	}
+	return x.request, nil
+}
+
+// relay brings the upstream's answer to the client.
+func (a *attempt) relay(res *http.Response) *llm.Error {
+	r, err := decoded(res)
+	if err != nil {
+		return &llm.Error{Class: llm.BadUpstream, Code: "bad_encoding", Msg: a.target.Provider.Name + ": the answer cannot be decompressed", Err: err}
+	}
+	a.body = &upstreamBody{r: r}
+	if res.StatusCode != http.StatusOK {
+		return a.refusal(res)
+	}
+	a.reader = a.target.Provider.Spec.Dialect.NewReader(&a.target.Provider.Spec)
+	if a.x.in.stream {
+		return a.stream(res)
+	}
+	return a.whole()
+}
+
+// refusal reads an error answer. The client gets the upstream's own body where
+// it speaks that dialect and the fault is the request's; else our words.
+func (a *attempt) refusal(res *http.Response) *llm.Error {
+	var body []byte
+	if err := fill(&body, a.body, res.ContentLength, 64<<10); err != nil && !errors.Is(err, errTooLong) {
+		if a.ctx.Err() != nil {
+			return transportError(a.ctx, a.target.Provider.Name, err)
+		}
+	}
+	e := a.target.Provider.Spec.Dialect.ReadError(res.StatusCode, res.Header, body)
+	e.Upstream = res.StatusCode
+	if a.same && e.HTTPStatus() == res.StatusCode && res.StatusCode < 500 {
+		a.x.raw = body
+	}
+	return e
+}
+
+// whole relays a plain answer.
+func (a *attempt) whole() *llm.Error {
+	x := a.x
+	buf := getBuffer()
+	defer putBuffer(buf)
+	name := a.target.Provider.Name
+	if err := fill(buf, a.body, 0, maxReply); err != nil {
+		if errors.Is(err, errTooLong) {
+			return &llm.Error{Class: llm.BadUpstream, Code: "reply_too_large", Msg: name + ": the answer is larger than 32 MiB"}
+		}
+		if e := transportError(a.ctx, name, err); e.Class != llm.UpstreamError {
+			return e
+		}
+		return &llm.Error{Class: llm.BadUpstream, Code: "incomplete_reply", Msg: name + ": the answer ended early", Err: bare(err)}
+	}
+	body := *buf
+	var out []byte
+	if a.same {
+		if err := a.reader.Whole(body, nil); err != nil {
+			return a.upstreamSaid(err)
+		}
+		out = body
+	} else {
+		w := x.in.dialect.NewWriter(x.writerOptions())
+		if err := a.reader.Whole(body, func(e llm.Event) { w.Event(nil, e) }); err != nil {
+			return a.upstreamSaid(err)
+		}
+		out = w.Whole(nil)
+	}
+	if x.c.Keep || a.reader.Summary().Usage.Source != llm.UsageUpstream {
+		x.keep(body)
+	}
+	a.settle(true)
+	h := x.w.Header()
+	h.Set("Content-Type", "application/json")
+	if !x.cost.unpriced {
+		h.Set("Sheepgate-Cost-Usd", strings.TrimPrefix(x.cost.sum.String(), "$"))
+	}
+	x.sent = true
+	x.call.HTTPStatus = http.StatusOK
+	x.w.WriteHeader(http.StatusOK)
+	if _, err := x.w.Write(out); err != nil || x.r.Context().Err() != nil {
+		return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request", Err: err}
+	}
+	return nil
+}
+
+// upstreamSaid is the failure that a Reader found in a reply with status 200.
+func (a *attempt) upstreamSaid(err error) *llm.Error {
+	e := asError(err)
+	if e.Class == llm.Internal {
+		e.Class = llm.BadUpstream
+	}
+	e.Upstream = a.status
+	return e
+}
+
+func (x *exchange) writerOptions() provider.WriterOptions {
+	return provider.WriterOptions{ID: x.call.ID, Model: x.in.model, Created: x.start.Unix(), Stream: x.in.stream, Usage: x.head.IncludeUsage}
+}

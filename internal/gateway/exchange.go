@@ -1,0 +1,306 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/llm"
+	"github.com/sheepgate/sheepgate/internal/provider"
+)
+
+// An exchange is one request on its way through.
+type exchange struct {
+	g    *Gateway
+	c    *Config
+	in   ingress
+	w    http.ResponseWriter
+	r    *http.Request
+	who  *call.Principal
+	call *call.Call
+	body []byte
+	head provider.Head
+
+	start    time.Time
+	waited   time.Duration // for upstreams
+	sent     bool          // the client has the status line
+	cost     costs
+	request  *llm.Request // decoded on demand: translation and estimates
+	reply    []byte       // copy of a stream's bytes, at most call.MaxExchange
+	replyCut bool
+	raw      []byte // the upstream's own refusal, for a client of its dialect
+}
+
+// serve is the one way in of every route.
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
+	start := time.Now()
+	c := g.config.Load()
+	id := call.NewID(start)
+	w.Header().Set("Sheepgate-Call-Id", id)
+	who, ok := c.Auth(call.Credential(r))
+	if !ok {
+		g.denied()
+		writeError(w, in.dialect, &llm.Error{Class: llm.Unauthenticated, Code: "invalid_api_key",
+			Msg: "no valid key: send one of this gateway's keys as Authorization: Bearer, x-api-key, x-goog-api-key or ?key="}, false)
+		return
+	}
+	g.total.Add(1)
+	defer g.total.Add(-1)
+	x := &exchange{g: g, c: c, in: in, w: w, r: r, who: who, start: start, call: &call.Call{
+		ID: id, StartedAt: start.UTC().Truncate(time.Microsecond), Origin: call.OriginClient, Key: who.Key, Team: who.Team,
+		Ingress: in.dialect.Name(), Usage: llm.Usage{Source: llm.UsageNone}, Status: call.Success,
+	}}
+	buf := getBuffer()
+	defer putBuffer(buf)
+	defer x.end()
+	defer x.recover()
+	x.labels()
+	if err := x.run(buf); err != nil {
+		x.fail(err)
+	}
+}
+
+// run is one request, from its bytes to its answer. The error it returns has
+// not been sent yet.
+func (x *exchange) run(buf *[]byte) *llm.Error {
+	if err := readBody(x.w, x.r, buf, x.c.MaxBody); err != nil {
+		if x.r.Context().Err() != nil {
+			return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
+		}
+		return err
+	}
+	x.body = *buf
+	head, err := provider.Scan(x.body)
+	if err != nil {
+		return asError(err)
+	}
+	x.head = head
+	if x.in.model == "" {
+		x.in.model, x.in.stream = head.Model, head.Stream
+	}
+	x.call.ModelRequested, x.call.Stream = call.Clip(x.in.model, 128), x.in.stream
+	if x.call.User == "" {
+		x.call.User = call.Clip(head.User, 256)
+	}
+	targets, e := x.c.route(x.who, x.in.model)
+	if e != nil {
+		return e
+	}
+	return x.try(targets)
+}
+
+// try makes attempts until one answers, the failure is not worth another, or
+// they are used up.
+func (x *exchange) try(targets []Target) *llm.Error {
+	var last *llm.Error
+	ctx, cancel := context.WithTimeoutCause(x.r.Context(), x.c.Timeouts.Total, errTotal)
+	defer cancel()
+	for n := 0; n < x.c.Retry.Attempts; n++ {
+		t := targets[n%len(targets)]
+		if last != nil && len(targets) == 1 && !pause(ctx, n, last) {
+			break
+		}
+		last = x.attempt(ctx, t)
+		if last == nil || x.sent || last.Class == llm.Canceled || ctx.Err() != nil {
+			break
+		}
+		another := len(targets) > 1 && n+1 < len(targets) && last.Class == llm.ProviderAuth // a bad key is bad again
+		if !x.c.Retry.On[last.Class] && !another {
+			break
+		}
+	}
+	return last
+}
+
+// The longest wait for a Retry-After, and the first back-off.
+const (
+	maxPause  = 5 * time.Second
+	firstWait = 100 * time.Millisecond
+)
+
+// pause waits before attempt n at the same target. It returns false when the
+// upstream wants a longer wait than a client should be held for.
+func pause(ctx context.Context, n int, last *llm.Error) bool {
+	wait := time.Duration(float64(firstWait<<(n-1)) * (0.5 + rand.Float64()))
+	if last.RetryAfter > maxPause {
+		return false
+	}
+	if last.RetryAfter > wait {
+		wait = last.RetryAfter
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// attempt asks one target. It returns nil when the client has a complete
+// answer, and the failure otherwise; x.sent tells whether some of it went out.
+func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error) {
+	began := time.Now()
+	model, known := x.c.canonical(t)
+	x.call.Provider, x.call.Model = t.Provider.Name, model
+	x.raw = nil
+	done := x.g.begin(t.Provider.Name, model, known)
+	ctx, cancel := context.WithCancelCause(parent)
+	a := &attempt{x: x, target: t, model: model, ctx: ctx, cancel: cancel, same: t.Provider.Spec.Dialect == x.in.dialect}
+	defer func() {
+		a.stopWatch()
+		cancel(nil)
+		done()
+		x.waited += a.waited()
+		x.book(a, failure, time.Since(began))
+	}()
+	req, err := a.newRequest()
+	if err != nil {
+		return err
+	}
+	if x.in.stream {
+		a.watch(x.c.Timeouts.FirstToken, errFirstToken)
+	}
+	asked := time.Now()
+	res, rerr := x.g.upstream.RoundTrip(req)
+	a.headerWait = time.Since(asked)
+	if rerr != nil {
+		return transportError(ctx, t.Provider.Name, rerr)
+	}
+	defer res.Body.Close()
+	a.status = res.StatusCode
+	return a.relay(res)
+}
+
+// fail answers with e, unless the client has part of an answer or is gone.
+func (x *exchange) fail(e *llm.Error) {
+	c := x.call
+	e.Msg = x.redact(e.Msg)
+	if e.Class == llm.Canceled || x.r.Context().Err() != nil {
+		c.Status = call.Canceled
+		c.Error = call.Error{Class: llm.Canceled, Message: "the client closed the request"}
+		if !x.sent {
+			c.HTTPStatus = llm.StatusClientClosed
+		}
+		return
+	}
+	c.Status = call.Failed
+	c.Error = call.Error{Class: e.Class, Code: call.Clip(e.Code, 64), Message: call.Clip(e.Msg, 200)}
+	if e.Err != nil && e.Class == llm.Internal {
+		x.g.log.Error("request failed", "call", c.ID, "err", e.Err)
+	}
+	if x.sent {
+		return // the relay has ended the stream with an error event
+	}
+	c.HTTPStatus = e.HTTPStatus()
+	body := []byte(x.redact(string(x.raw)))
+	if len(body) == 0 || !json.Valid(body) {
+		body = x.in.dialect.WriteError(nil, e)
+	}
+	writeErrorBody(x.w, e, body, len(c.Attempts) > 1)
+	x.sent = true
+}
+
+// writeError is the one door for errors: in the dialect of the route.
+func writeError(w http.ResponseWriter, d provider.Dialect, e *llm.Error, retried bool) {
+	writeErrorBody(w, e, d.WriteError(nil, e), retried)
+}
+
+func writeErrorBody(w http.ResponseWriter, e *llm.Error, body []byte, retried bool) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
+	}
+	if retried {
+		h.Set("X-Should-Retry", "false")
+	}
+	w.WriteHeader(e.HTTPStatus())
+	_, _ = w.Write(body) // the client may be gone
+}
+
+// end completes the Call and records it: on every path, once.
+func (x *exchange) end() {
+	c := x.call
+	c.Latency = time.Since(x.start).Truncate(time.Microsecond)
+	c.Overhead = max(0, c.Latency-x.waited)
+	c.Cost, c.Unpriced, c.PriceRow = x.cost.sum, x.cost.unpriced, x.cost.row
+	if c.HTTPStatus == 0 {
+		c.HTTPStatus = http.StatusOK
+	}
+	var kept *call.Exchange
+	if x.c.Keep {
+		kept = &call.Exchange{Request: clone(x.body), Response: x.reply, RequestCut: len(x.body) > call.MaxExchange, ReplyCut: x.replyCut}
+	}
+	x.g.record(c, kept)
+}
+
+func clone(b []byte) []byte {
+	return append([]byte(nil), b[:min(len(b), call.MaxExchange)]...)
+}
+
+// recover turns a panic into a 500 for this client alone.
+func (x *exchange) recover() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	x.g.log.Error("panic", "call", x.call.ID, "panic", x.redact(fmt.Sprint(v)), "stack", string(debug.Stack()))
+	x.fail(&llm.Error{Class: llm.Internal, Code: "internal", Msg: "internal error; the call id is " + x.call.ID})
+}
+
+const (
+	maxTags     = 16
+	maxTagName  = 64
+	maxTagValue = 256
+	tagHeader   = "Sheepgate-Tag-"
+)
+
+// labels takes what the client says of the call in headers.
+func (x *exchange) labels() {
+	h, c := x.r.Header, x.call
+	c.User = call.Clip(h.Get("Sheepgate-User"), maxTagValue)
+	c.Session = call.Clip(h.Get("Sheepgate-Session"), maxTagValue)
+	if c.Session == "" {
+		c.Session = call.Clip(h.Get("X-Claude-Code-Session-Id"), maxTagValue)
+	}
+	for name, v := range h {
+		tag, ok := strings.CutPrefix(name, tagHeader)
+		if !ok || tag == "" || len(tag) > maxTagName || len(c.Tags) >= maxTags {
+			continue
+		}
+		if c.Tags == nil {
+			c.Tags = map[string]string{}
+		}
+		c.Tags[strings.ToLower(tag)] = strings.ToValidUTF8(call.Clip(v[0], maxTagValue), "�")
+	}
+}
+
+// redact cuts known secrets out of what an upstream said.
+func (x *exchange) redact(s string) string {
+	for _, secret := range x.c.Secrets {
+		if len(secret) >= 8 && strings.Contains(s, secret) {
+			s = strings.ReplaceAll(s, secret, "[redacted]")
+		}
+	}
+	return s
+}
+
+// asError is err as the client sees it: *llm.Error, or an internal one.
+func asError(err error) *llm.Error {
+	var e *llm.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &llm.Error{Class: llm.Internal, Code: "internal", Msg: "internal error", Err: err}
+}

@@ -1,0 +1,216 @@
+// Package gateway is the data plane: it takes a client's call in any dialect,
+// finds who may answer it, relays the answer as it comes, and records what
+// happened as one call.Call. Start from Gateway and read exchange.run: one
+// request is that one function.
+//
+// It reads its configuration from an immutable Config behind one atomic
+// pointer, and never touches a database, a dashboard or a metric: whatever
+// wants to know of a request watches the Calls that it records.
+package gateway
+
+import (
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/llm"
+	"github.com/sheepgate/sheepgate/internal/price"
+	"github.com/sheepgate/sheepgate/internal/provider"
+)
+
+// A Config is what the data plane knows about its world. It is never changed
+// once given to SetConfig.
+type Config struct {
+	Auth      call.Auth
+	Providers []Provider // in the order of the file: the first that has a bare model name wins
+	Aliases   []Alias
+	Prices    *price.Catalogue
+	Retry     Retry
+	Timeouts  Timeouts
+	MaxBody   int64    // bytes of a request body; 0 means 32 MiB
+	Keep      bool     // copy bodies aside for the Recorder
+	Secrets   []string // cut out of whatever an upstream says
+}
+
+// A Provider is a configured upstream.
+type Provider struct {
+	Name string // as the config and the Calls name it
+	Spec provider.Spec
+	Key  string
+}
+
+// An Alias is a model name of the user's own.
+type Alias struct {
+	Name    string
+	Targets []Target // tried in order
+}
+
+// A Target is who can answer: a model at a provider.
+type Target struct {
+	Provider *Provider
+	Model    string // as the upstream knows it
+}
+
+// Retry says when another attempt is made, always before the first byte of an
+// answer has reached the client.
+type Retry struct {
+	Attempts int // in all; 0 means 3
+	On       map[llm.ErrorClass]bool
+}
+
+// DefaultRetryOn are the failures worth another attempt.
+var DefaultRetryOn = map[llm.ErrorClass]bool{
+	llm.RateLimited: true, llm.UpstreamError: true, llm.Overloaded: true, llm.BadUpstream: true, llm.Timeout: true, llm.Connect: true,
+}
+
+// Timeouts bound an attempt. Zero means the default in brackets.
+type Timeouts struct {
+	Connect    time.Duration // [5s] dial and TLS
+	FirstToken time.Duration // [60s] of a stream: until the first delta
+	Idle       time.Duration // [60s] of a stream: between two frames
+	Total      time.Duration // [10m] the whole answer
+}
+
+const defaultMaxBody = 32 << 20
+
+// A Gateway serves the data plane's routes.
+type Gateway struct {
+	config   atomic.Pointer[Config]
+	upstream http.RoundTripper
+	record   func(*call.Call, *call.Exchange)
+	denied   func() // counts a request without a valid key
+	log      *slog.Logger
+	inFlight sync.Map // LiveModel without its count → *atomic.Int64
+	total    atomic.Int64
+}
+
+// New makes a Gateway. record gets every Call that passed authentication,
+// denied is told of those that did not. upstream nil means Transport(c.Timeouts).
+func New(c *Config, upstream http.RoundTripper, record func(*call.Call, *call.Exchange), denied func(), log *slog.Logger) *Gateway {
+	if upstream == nil {
+		upstream = Transport(c.Timeouts)
+	}
+	g := &Gateway{upstream: upstream, record: record, denied: denied, log: log}
+	g.SetConfig(c)
+	return g
+}
+
+// SetConfig swaps the configuration. Requests under way keep the one they
+// began with.
+func (g *Gateway) SetConfig(c *Config) {
+	d := *c
+	if d.MaxBody == 0 {
+		d.MaxBody = defaultMaxBody
+	}
+	if d.Retry.Attempts == 0 {
+		d.Retry.Attempts = 3
+	}
+	if d.Retry.On == nil {
+		d.Retry.On = DefaultRetryOn
+	}
+	d.Timeouts = d.Timeouts.withDefaults()
+	g.config.Store(&d)
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&t.Connect, 5*time.Second)
+	def(&t.FirstToken, time.Minute)
+	def(&t.Idle, time.Minute)
+	def(&t.Total, 10*time.Minute)
+	return t
+}
+
+// Register adds the routes to mux.
+func (g *Gateway) Register(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
+		g.serve(w, r, ingress{dialect: provider.OpenAI})
+	})
+	mux.HandleFunc("POST /v1/messages", func(w http.ResponseWriter, r *http.Request) {
+		g.serve(w, r, ingress{dialect: provider.Anthropic})
+	})
+	mux.HandleFunc("POST /v1beta/models/{call...}", g.serveGemini)
+	mux.HandleFunc("GET /v1/models", g.serveModels)
+	mux.HandleFunc("GET /v1beta/models", g.serveModels)
+	mux.HandleFunc("/v1/", unknownRoute(provider.OpenAI))
+	mux.HandleFunc("/v1beta/", unknownRoute(provider.Gemini))
+}
+
+// An ingress is what a route fixes about a request before its body is read.
+type ingress struct {
+	dialect provider.Dialect
+	model   string // named by the path (Gemini); "" means the body names it
+	stream  bool   // asked for by the path (Gemini)
+	array   bool   // a Gemini stream without alt=sse: one JSON array
+}
+
+// serveGemini takes /v1beta/models/{model}:{method}; the model may hold a slash.
+func (g *Gateway) serveGemini(w http.ResponseWriter, r *http.Request) {
+	model, method, _ := cutLast(r.PathValue("call"), ":")
+	in := ingress{dialect: provider.Gemini, model: model}
+	switch method {
+	case "generateContent":
+	case "streamGenerateContent":
+		in.stream = true
+		in.array = r.URL.Query().Get("alt") != "sse"
+	default:
+		unknownRoute(provider.Gemini)(w, r)
+		return
+	}
+	g.serve(w, r, in)
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+func unknownRoute(d provider.Dialect) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, d, &llm.Error{Class: llm.NotFound, Code: "unknown_route",
+			Msg: "no such route: " + call.Clip(r.Method+" "+r.URL.Path, 120)}, false)
+	}
+}
+
+// Live is a snapshot of what is under way.
+func (g *Gateway) Live() call.Live {
+	l := call.Live{InFlight: g.total.Load()}
+	g.inFlight.Range(func(k, v any) bool {
+		m := k.(call.LiveModel)
+		m.InFlight = v.(*atomic.Int64).Load()
+		l.Models = append(l.Models, m)
+		return true
+	})
+	slices.SortFunc(l.Models, func(a, b call.LiveModel) int {
+		return strings.Compare(a.Provider+"/"+a.Model, b.Provider+"/"+b.Model)
+	})
+	return l
+}
+
+// begin counts a request to a deployment as under way until done is called.
+// Models that the catalogue does not know share one count, so that the table
+// stays bounded.
+func (g *Gateway) begin(provider, model string, known bool) (done func()) {
+	if !known {
+		model = "other"
+	}
+	key := call.LiveModel{Provider: provider, Model: model}
+	v, ok := g.inFlight.Load(key)
+	if !ok {
+		v, _ = g.inFlight.LoadOrStore(key, new(atomic.Int64))
+	}
+	n := v.(*atomic.Int64)
+	n.Add(1)
+	return func() { n.Add(-1) }
+}

@@ -1,0 +1,238 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/llm"
+	"github.com/sheepgate/sheepgate/internal/provider"
+)
+
+// writeDeadline is how long a client may leave what we wrote unread.
+const writeDeadline = 30 * time.Second
+
+// lingerAfterEnd is how long an upstream may hold its connection open after it
+// has said that the stream is over.
+const lingerAfterEnd = time.Second
+
+// stream relays frames as they come: write, flush, and only then account.
+// Nothing is sent before the first frame is known to be no error, so that
+// until then another attempt can be made.
+func (a *attempt) stream(res *http.Response) *llm.Error {
+	name := a.target.Provider.Name
+	if mt, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); mt == "application/json" || mt == "text/html" {
+		return a.notAStream(res)
+	}
+	if a.same && !a.x.head.IncludeUsage {
+		a.reader.HideUsage()
+	}
+	frames := provider.NewFrameReader(a.body)
+	out := a.newOutput()
+	for {
+		f, err := frames.Next()
+		if err != nil {
+			return a.streamEnded(out, err)
+		}
+		if ferr := out.frame(f); ferr != nil {
+			return a.broken(out, a.upstreamSaid(ferr))
+		}
+		sum := a.reader.Summary()
+		if sum.Content && a.x.call.TTFT == 0 {
+			a.x.call.TTFT = max(time.Since(a.x.start).Truncate(time.Microsecond), time.Microsecond)
+		}
+		switch {
+		case out.sawEnd:
+			a.watch(lingerAfterEnd, errIdle)
+		case sum.Content:
+			a.watch(a.x.c.Timeouts.Idle, errIdle)
+		}
+		if !frames.Buffered() {
+			if err := out.flush(); err != nil {
+				return &llm.Error{Class: llm.Canceled, Msg: name + ": the client closed the stream", Err: err}
+			}
+		}
+	}
+}
+
+// notAStream reads a plain JSON answer where a stream was asked for: mostly an
+// error with status 200.
+func (a *attempt) notAStream(res *http.Response) *llm.Error {
+	var body []byte
+	if err := fill(&body, a.body, res.ContentLength, 64<<10); err == nil {
+		if err := a.reader.Whole(body, nil); err != nil {
+			return a.upstreamSaid(err)
+		}
+	}
+	return &llm.Error{Class: llm.BadUpstream, Code: "not_a_stream", Msg: a.target.Provider.Name + ": answered a stream with a plain reply"}
+}
+
+// streamEnded ends the client's stream as the upstream ended its own: properly
+// if the reply was complete, else with an error event.
+func (a *attempt) streamEnded(out *output, err error) *llm.Error {
+	name := a.target.Provider.Name
+	sum := a.reader.Summary()
+	if sum.Complete {
+		if werr := out.end(); werr != nil {
+			return &llm.Error{Class: llm.Canceled, Msg: name + ": the client closed the stream", Err: werr}
+		}
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		if !a.x.sent && !out.any {
+			return &llm.Error{Class: llm.BadUpstream, Code: "empty_stream", Msg: name + ": the stream ended before its first event"}
+		}
+		return a.broken(out, &llm.Error{Class: llm.StreamBroken, Code: "stream_broken", Msg: name + ": the stream ended before the answer was complete"})
+	}
+	e := transportError(a.ctx, name, err)
+	if e.Class == llm.UpstreamError {
+		e.Class, e.Code, e.Msg = llm.StreamBroken, "stream_broken", name+": the connection broke before the answer was complete"
+	}
+	return a.broken(out, e)
+}
+
+// broken ends a stream of which the client has a part with an error event. If
+// nothing was sent the error is the whole answer, or another attempt's reason.
+func (a *attempt) broken(out *output, e *llm.Error) *llm.Error {
+	if !a.x.sent {
+		return e
+	}
+	if e.Class != llm.Canceled {
+		e.Msg = a.x.redact(e.Msg)
+		out.fail(e)
+	}
+	return e
+}
+
+// keep copies a reply's bytes aside for checks, kept bodies and estimates.
+func (x *exchange) keep(b []byte) {
+	room := call.MaxExchange - len(x.reply)
+	if len(b) > room {
+		x.replyCut = true
+		b = b[:max(room, 0)]
+	}
+	x.reply = append(x.reply, b...)
+}
+
+// An output writes a stream to the client: frames as they came where it speaks
+// the upstream's dialect, translated where not.
+type output struct {
+	a        *attempt
+	rc       *http.ResponseController
+	writer   provider.Writer // nil: pass through
+	emit     func(llm.Event)
+	buf      []byte // written at the next flush
+	any      bool   // a frame has been taken
+	elements int    // of a JSON array
+	deadline time.Time
+	sawEnd   bool // the upstream's own end marker passed through
+}
+
+func (a *attempt) newOutput() *output {
+	o := &output{a: a, rc: http.NewResponseController(a.x.w)}
+	if !a.same {
+		o.writer = a.x.in.dialect.NewWriter(a.x.writerOptions())
+		o.emit = func(e llm.Event) { o.buf = o.writer.Event(o.buf, e) }
+	}
+	return o
+}
+
+// frame takes one upstream frame.
+func (o *output) frame(f provider.Frame) error {
+	if f.Data == nil {
+		if o.writer == nil && !o.a.x.in.array {
+			o.buf = append(o.buf, f.Raw...) // a comment keeps the connection alive
+		}
+		return nil
+	}
+	pass, err := o.a.reader.Frame(f, o.emit)
+	if err != nil {
+		return err
+	}
+	o.any = true
+	o.a.x.keep(f.Raw)
+	switch {
+	case o.writer != nil || !pass:
+	case o.a.x.in.array:
+		o.buf = append(o.buf, o.separator()...)
+		o.buf = append(o.buf, f.Data...)
+	default:
+		o.buf = append(o.buf, f.Raw...)
+		o.sawEnd = o.sawEnd || string(f.Data) == "[DONE]"
+	}
+	return nil
+}
+
+func (o *output) separator() string {
+	o.elements++
+	if o.elements == 1 {
+		return "["
+	}
+	return ",\n"
+}
+
+// flush sends what has gathered. The first one sends the header too.
+func (o *output) flush() error {
+	if len(o.buf) == 0 || !o.any && !o.a.x.sent {
+		return nil
+	}
+	x := o.a.x
+	if !x.sent {
+		h := x.w.Header()
+		h.Set("Content-Type", "text/event-stream")
+		if x.in.array {
+			h.Set("Content-Type", "application/json")
+		}
+		h.Set("Cache-Control", "no-cache")
+		h.Set("X-Accel-Buffering", "no")
+		x.sent = true
+		x.call.HTTPStatus = http.StatusOK
+		x.w.WriteHeader(http.StatusOK)
+	}
+	if now := time.Now(); now.After(o.deadline) { // renewed at half time: a system call less for each event
+		o.deadline = now.Add(writeDeadline / 2)
+		_ = o.rc.SetWriteDeadline(now.Add(writeDeadline)) // unsupported only by test recorders
+	}
+	_, err := x.w.Write(o.buf)
+	o.buf = o.buf[:0]
+	if err != nil {
+		return err
+	}
+	return o.rc.Flush()
+}
+
+// end is the proper end of a complete stream.
+func (o *output) end() error {
+	x := o.a.x
+	switch {
+	case o.writer != nil:
+		o.buf = o.writer.End(o.buf)
+	case x.in.array && o.elements > 0:
+		o.buf = append(o.buf, ']')
+	case x.in.array:
+		o.buf = append(o.buf, "[]"...)
+	case !o.sawEnd && x.in.dialect == provider.OpenAI:
+		o.buf = append(o.buf, "data: [DONE]\n\n"...)
+	}
+	o.any = true
+	err := o.flush()
+	_ = o.rc.SetWriteDeadline(time.Time{})
+	return err
+}
+
+// fail ends the stream with an error event and nothing after it.
+func (o *output) fail(e *llm.Error) {
+	if o.a.x.in.array {
+		o.buf = append(o.buf, o.separator()...)
+		o.buf = o.a.x.in.dialect.WriteError(o.buf, e)
+		o.buf = append(o.buf, ']')
+	} else {
+		o.buf = o.a.x.in.dialect.WriteStreamError(o.buf, e)
+	}
+	o.any = true
+	_ = o.flush() // the client may be gone
+	_ = o.rc.SetWriteDeadline(time.Time{})
+}
