@@ -1,0 +1,71 @@
+package sim
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Calls come in all three dialects, streamed and plain, and every one that
+// names a model that exists is answered by a provider in good mood.
+func TestTraffic(t *testing.T) {
+	s := New(Options{Speed: 1000, Calm: true})
+	var mu sync.Mutex
+	seen := map[string]int{}
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch p := r.URL.Path; {
+		case p == "/v1/messages":
+			r.URL.Path = "/anthropic" + p
+		case strings.HasPrefix(p, "/v1beta/"):
+			r.URL.Path = "/gemini" + p
+		}
+		rec := &statusWriter{ResponseWriter: w}
+		s.ServeHTTP(rec, r)
+		mu.Lock()
+		defer mu.Unlock()
+		kind, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		seen[kind]++
+		if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
+			seen["stream"]++
+		}
+		switch rec.status {
+		case http.StatusNotFound:
+			seen["no model"]++
+		case 0, http.StatusOK:
+			seen["ok"]++
+		default:
+			seen["other"]++
+			t.Errorf("%s: status %d", r.URL.Path, rec.status)
+		}
+	}))
+	defer gateway.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	Traffic(ctx, gateway.URL, "k", TrafficOptions{Rate: 300})
+	mu.Lock()
+	defer mu.Unlock()
+	for _, kind := range []string{"v1", "anthropic", "gemini", "stream"} {
+		if seen[kind] < 20 {
+			t.Errorf("%d calls of kind %s in %v, want at least 20", seen[kind], kind, seen)
+		}
+	}
+	if n := seen["ok"] + seen["no model"]; n < 300 || n > 900 {
+		t.Errorf("%d calls in two seconds at 300 a second", n)
+	}
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
