@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/goccy/go-yaml"
+
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
 
@@ -402,4 +404,14 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// ParseYAML reads a user's own rows: {models: […]} in YAML or JSON, of the same
+// form as the catalogue.
+func ParseYAML(data []byte) (*Catalogue, error) {
+	j, err := yaml.YAMLToJSON(data)
+	if err != nil {
+		return nil, fmt.Errorf("price catalogue: %w", err)
+	}
+	return Parse(j)
 }

@@ -53,8 +53,35 @@ type geminiUsage struct {
 }
 
 type geminiModality struct {
-	Modality string `json:"modality"`
-	Tokens   count  `json:"tokenCount"`
+	Modality modality `json:"modality"`
+	Tokens   count    `json:"tokenCount"`
+}
+
+// Some Vertex clients ask for enums as their protobuf numbers.
+// https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse
+var (
+	reasons    = []string{"", "STOP", "MAX_TOKENS", "SAFETY", "RECITATION", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MALFORMED_FUNCTION_CALL", "MODEL_ARMOR"}
+	modalities = []string{"", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT"}
+)
+
+type reason string
+
+func (r *reason) UnmarshalJSON(b []byte) error { return enum(b, reasons, (*string)(r)) }
+
+type modality string
+
+func (m *modality) UnmarshalJSON(b []byte) error { return enum(b, modalities, (*string)(m)) }
+
+// enum reads a name, or a number that stands for one of names.
+func enum(b []byte, names []string, to *string) error {
+	if n, err := strconv.Atoi(string(b)); err == nil {
+		*to = "OTHER"
+		if n >= 0 && n < len(names) {
+			*to = names[n]
+		}
+		return nil
+	}
+	return json.Unmarshal(b, to)
 }
 
 func audio(l []geminiModality) (n int64) {
@@ -229,7 +256,7 @@ type geminiReply struct {
 type geminiCandidate struct {
 	Index        int            `json:"index"`
 	Content      *geminiContent `json:"content,omitempty"`
-	FinishReason string         `json:"finishReason,omitempty"`
+	FinishReason reason         `json:"finishReason,omitempty"`
 	Grounding    *struct {
 		Queries []string `json:"webSearchQueries"`
 	} `json:"groundingMetadata,omitempty"`
@@ -329,12 +356,12 @@ func (r *geminiReader) candidate(c *geminiCandidate, emit func(llm.Event)) {
 	if c.FinishReason == "" {
 		return
 	}
-	f := geminiFinish(c.FinishReason, r.calls[c.Index] > 0)
+	f := geminiFinish(string(c.FinishReason), r.calls[c.Index] > 0)
 	if c.Index == 0 {
-		r.sum.Finish, r.sum.Native = f, c.FinishReason
+		r.sum.Finish, r.sum.Native = f, string(c.FinishReason)
 	}
 	r.sum.Complete = true
-	send(llm.Event{Kind: llm.EventFinish, Finish: f, Native: c.FinishReason})
+	send(llm.Event{Kind: llm.EventFinish, Finish: f, Native: string(c.FinishReason)})
 }
 
 func (r *geminiReader) part(choice int, p *geminiPart, send func(llm.Event)) {

@@ -119,7 +119,7 @@ func (w *geminiWriter) last(whole bool) geminiReply {
 	w.choice(0)
 	r := geminiReply{ID: w.id, Model: w.model, Usage: w.usageJSON()}
 	for i, c := range w.choices {
-		cand := geminiCandidate{Index: i, FinishReason: orElse(c.finish, "STOP"), Content: &geminiContent{Role: "model"}}
+		cand := geminiCandidate{Index: i, FinishReason: reason(orElse(c.finish, "STOP")), Content: &geminiContent{Role: "model"}}
 		if whole {
 			cand.Content.Parts = c.parts
 		}

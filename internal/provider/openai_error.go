@@ -10,13 +10,11 @@ import (
 // openAIError is an error object as OpenAI-shaped upstreams write it: code may
 // be a string, a number (OpenRouter) or null.
 type openAIError struct {
-	Message  string          `json:"message"`
-	Type     string          `json:"type"`
-	Param    any             `json:"param"`
-	Code     json.RawMessage `json:"code"`
-	Metadata struct {
-		Raw any `json:"raw"`
-	} `json:"metadata"`
+	Message string          `json:"message"`
+	Type    string          `json:"type"`
+	Param   any             `json:"param"`
+	Code    json.RawMessage `json:"code"`
+	Status  int             `json:"status"` // Azure, of an error within a 200
 }
 
 func (e *openAIError) code() string {
@@ -31,6 +29,9 @@ func (e *openAIError) code() string {
 
 // status is the HTTP status that an error inside a 200 stands for.
 func (e *openAIError) status() int {
+	if e.Status >= 400 && e.Status < 600 {
+		return e.Status
+	}
 	var n int
 	if json.Unmarshal(e.Code, &n) == nil && n >= 400 && n < 600 {
 		return n
@@ -42,6 +43,8 @@ func (e *openAIError) status() int {
 		return 401
 	case "model_not_found":
 		return 404
+	case "content_filter":
+		return 400
 	}
 	switch e.Type {
 	case "invalid_request_error":

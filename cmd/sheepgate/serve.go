@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheepgate/sheepgate/internal/config"
+	"github.com/sheepgate/sheepgate/internal/provider"
+)
+
+// known tells package config which vendors there are.
+func known() []config.KnownProvider {
+	list := make([]config.KnownProvider, len(provider.Specs))
+	for i, s := range provider.Specs {
+		list[i] = config.KnownProvider{Name: s.Name, BaseURL: s.BaseURL, KeyEnv: s.KeyEnv}
+	}
+	return list
+}
+
+// defaultConfig is read when --config is not given and it exists.
+const defaultConfig = "sheepgate.yaml"
+
+// configPath is the file to read: the flag's, else ./sheepgate.yaml if it is
+// there, else none.
+func configPath(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	if _, err := os.Stat(defaultConfig); err == nil {
+		return defaultConfig
+	}
+	return ""
+}
+
+func newServe(e *env) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the gateway", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, warnings, err := config.Load(configPath(file), config.Options{Environ: e.environ, Known: known()})
+			for _, w := range warnings {
+				fmt.Fprintln(e.stderr, "warning:", w)
+			}
+			if err != nil {
+				return exitError{exitConfig, err}
+			}
+			log := slog.New(slog.NewTextHandler(e.stderr, nil))
+			s, err := startServer(c, log)
+			if err != nil {
+				return err
+			}
+			greet(e.stderr, s)
+			return s.until(cmd.Context(), time.Duration(c.Timeouts.Drain))
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (default ./"+defaultConfig+" if it exists)")
+	return cmd
+}
+
+// greet says where things are, and shows a new admin key this once.
+func greet(w io.Writer, s *server) {
+	fmt.Fprintf(w, "sheepgate serves on %s\n", s.url)
+	if s.adminKey != "" {
+		fmt.Fprintf(w, "\n  The admin key, shown this once:  %s\n  Console:                         %s/#key=%s\n\n", s.adminKey, s.url, s.adminKey)
+	}
+}
+
+// until serves until ctx ends or a signal comes, then drains.
+func (s *server) until(ctx context.Context, drain time.Duration) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	select {
+	case err := <-s.served:
+		return err
+	case <-ctx.Done():
+	}
+	stop() // a second signal ends at once
+	s.log.Info("draining", "at_most", drain)
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	err := s.close(wait)
+	s.log.Info("stopped")
+	return err
+}

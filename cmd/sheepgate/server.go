@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/config"
+	"github.com/sheepgate/sheepgate/internal/console"
+	"github.com/sheepgate/sheepgate/internal/gateway"
+	"github.com/sheepgate/sheepgate/internal/llm"
+	"github.com/sheepgate/sheepgate/internal/metrics"
+	"github.com/sheepgate/sheepgate/internal/price"
+	"github.com/sheepgate/sheepgate/internal/provider"
+	"github.com/sheepgate/sheepgate/internal/state"
+	"github.com/sheepgate/sheepgate/internal/store/local"
+)
+
+// A server is a running Sheepgate: every object wired to those it needs.
+type server struct {
+	url      string
+	adminKey string // as made at this start; "" if it was there before
+	log      *slog.Logger
+
+	state    *state.State
+	store    *local.Store
+	recorder *call.Recorder
+	gateway  *gateway.Gateway
+	http     *http.Server
+	served   chan error
+}
+
+// startServer builds everything from a checked configuration and begins to
+// serve.
+func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
+	s = &server{log: log, served: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			s.release()
+		}
+	}()
+	if s.state, err = state.Open(c.Data); err != nil {
+		return nil, err
+	}
+	ring := s.state.NewKeyring()
+	if s.adminKey, err = s.keys(c, ring); err != nil {
+		return nil, err
+	}
+	if s.store, err = local.Open(filepath.Join(c.Data, "calls"), local.Options{Log: log, Retain: time.Duration(c.Retention.Calls)}); err != nil {
+		return nil, err
+	}
+	g, err := gatewayConfig(c, ring.Find)
+	if err != nil {
+		return nil, err
+	}
+	tail := &call.Tail{}
+	m := metrics.New(metrics.Options{
+		Models: configured(g), Version: version(),
+		Known: func(p, model string) bool {
+			found, ok := g.Prices.Find(p, model)
+			return ok && found.ID == model
+		},
+		Live:    func() call.Live { return s.gateway.Live() },
+		Pending: func() int64 { return s.recorder.Pending() },
+		Lost:    func() int64 { return s.recorder.Lost() },
+	})
+	s.recorder = call.NewRecorder(log, []func(*call.Call){m.Observe}, tail, s.store)
+	s.gateway = gateway.New(g, nil, s.recorder.Add, m.Unauthenticated, log)
+
+	mux := http.NewServeMux()
+	s.gateway.Register(mux)
+	mux.Handle("GET /v1/metrics", m.Handler(ring.Find))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.Handle("/", console.New(console.Options{
+		Store: s.store, Auth: ring.Find, Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
+		Live: s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
+	}))
+	ln, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	s.url = "http://" + ln.Addr().String()
+	s.http = &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	go func() { s.served <- s.http.Serve(ln) }()
+	return s, nil
+}
+
+// keys fills ring with the configured keys and the admin key, and returns the
+// admin key if it was made just now.
+func (s *server) keys(c *config.Config, ring *state.Keyring) (created string, err error) {
+	table := map[state.Digest]*call.Principal{}
+	for _, k := range c.Keys {
+		table[s.state.Digest(k.Key.Value())] = &call.Principal{Key: k.Name, Team: k.Team, Models: k.Models, Metrics: k.Metrics, Data: !k.Metrics}
+	}
+	admin := &call.Principal{Key: "admin", Admin: true, Metrics: true, Data: true}
+	if c.AdminKey.Set() {
+		table[s.state.Digest(c.AdminKey.Value())] = admin
+	} else {
+		d, made, err := s.state.Admin()
+		if err != nil {
+			return "", err
+		}
+		table[d], created = admin, made
+	}
+	ring.Set(table)
+	return created, nil
+}
+
+// ready says that calls are served, and what does not work beside that.
+func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
+	answer := struct {
+		Status   string   `json:"status"`
+		Degraded []string `json:"degraded"`
+	}{"ok", []string{}}
+	if err := s.store.Health(); err != nil {
+		answer.Degraded = append(answer.Degraded, "store: "+err.Error())
+	}
+	if s.recorder.Failing() {
+		answer.Degraded = append(answer.Degraded, "recorder: calls cannot be stored at the moment")
+	}
+	if n := s.recorder.Lost(); n > 0 {
+		answer.Degraded = append(answer.Degraded, fmt.Sprintf("recorder: %d calls lost since the start", n))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the client may be gone
+}
+
+// close drains: no new connection, streams finish until ctx ends, then every
+// Call is written.
+func (s *server) close(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close() // what is still open is cut
+	}
+	flush, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, s.recorder.Close(flush), s.release())
+}
+
+func (s *server) release() error {
+	var err error
+	if s.store != nil {
+		err = s.store.Close()
+	}
+	if s.state != nil {
+		err = errors.Join(err, s.state.Close())
+	}
+	return err
+}
+
+// gatewayConfig makes the data plane's view of the configuration.
+func gatewayConfig(c *config.Config, auth call.Auth) (*gateway.Config, error) {
+	prices, err := prices(c)
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway.Config{
+		Auth: auth, Prices: prices, Keep: c.Privacy.Bodies == "full",
+		Retry: gateway.Retry{Attempts: c.Retry.Attempts, On: retryOn(c.Retry.On)},
+		Timeouts: gateway.Timeouts{Connect: time.Duration(c.Timeouts.Connect), FirstToken: time.Duration(c.Timeouts.FirstToken),
+			Idle: time.Duration(c.Timeouts.Idle), Total: time.Duration(c.Timeouts.Total)},
+	}
+	for _, p := range c.Providers {
+		spec, err := specOf(p)
+		if err != nil {
+			return nil, err
+		}
+		g.Providers = append(g.Providers, gateway.Provider{Name: p.Name, Spec: spec, Key: p.Key.Value()})
+		g.Secrets = append(g.Secrets, p.Key.Value())
+	}
+	for _, a := range c.Models {
+		alias := gateway.Alias{Name: a.Name}
+		for _, u := range a.Use {
+			for i := range g.Providers {
+				if g.Providers[i].Name == u.Provider {
+					alias.Targets = append(alias.Targets, gateway.Target{Provider: &g.Providers[i], Model: u.Model})
+				}
+			}
+		}
+		g.Aliases = append(g.Aliases, alias)
+	}
+	return g, nil
+}
+
+// specOf is the Spec of a configured provider: the vendor's of its type or
+// name, at the address of the configuration.
+func specOf(p config.Provider) (provider.Spec, error) {
+	kind := p.Type
+	if kind == "" {
+		kind = p.Name
+	}
+	spec, ok := provider.Lookup(kind)
+	if !ok {
+		return spec, fmt.Errorf("provider %s: type %q is not known", p.Name, kind)
+	}
+	if p.BaseURL != "" {
+		spec.BaseURL = p.BaseURL
+	}
+	if _, err := url.Parse(spec.BaseURL); err != nil {
+		return spec, fmt.Errorf("provider %s: %w", p.Name, err)
+	}
+	return spec, nil
+}
+
+// retryOn turns the configuration's words into error classes.
+func retryOn(words []string) map[llm.ErrorClass]bool {
+	on := map[llm.ErrorClass]bool{}
+	for _, w := range words {
+		switch {
+		case w == "429":
+			on[llm.RateLimited] = true
+		case strings.HasPrefix(w, "5"):
+			on[llm.UpstreamError], on[llm.Overloaded], on[llm.BadUpstream] = true, true, true
+		case w == "timeout":
+			on[llm.Timeout] = true
+		case w == "connect":
+			on[llm.Connect] = true
+		}
+	}
+	return on
+}
+
+// prices is the catalogue with the user's own rows before it.
+func prices(c *config.Config) (*price.Catalogue, error) {
+	if c.Prices.Overrides == "" {
+		return price.Default(), nil
+	}
+	text, err := os.ReadFile(c.Prices.Overrides)
+	if err != nil {
+		return nil, fmt.Errorf("prices.overrides: %w", err)
+	}
+	own, err := price.ParseYAML(text)
+	if err != nil {
+		return nil, fmt.Errorf("prices.overrides: %s: %w", c.Prices.Overrides, err)
+	}
+	return price.Default().With(own), nil
+}
+
+// configured are the models whose metrics exist from the start: the targets of
+// aliases, and what the catalogue gives to a configured provider.
+func configured(g *gateway.Config) []metrics.Model {
+	var list []metrics.Model
+	seen := map[metrics.Model]bool{}
+	add := func(m metrics.Model) {
+		if !seen[m] {
+			seen[m] = true
+			list = append(list, m)
+		}
+	}
+	for _, a := range g.Aliases {
+		for _, t := range a.Targets {
+			model := t.Model
+			if m, ok := g.Prices.Find(t.Provider.Name, t.Model); ok {
+				model = m.ID
+			}
+			add(metrics.Model{Provider: t.Provider.Name, Model: model})
+		}
+	}
+	for _, m := range g.Prices.Models() {
+		for _, p := range g.Providers {
+			if p.Name == m.Provider && m.Deactivated == "" {
+				add(metrics.Model{Provider: p.Name, Model: m.ID})
+			}
+		}
+	}
+	return list
+}
