@@ -90,7 +90,7 @@ func demo(ctx context.Context, e *env, listen, data string, speed float64, asJSO
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wg.Go(func() { _ = sim.Traffic(ctx, s.url, key, sim.TrafficOptions{Speed: speed}) }) // its failures are Calls like any other
+	wg.Go(func() { sim.Traffic(ctx, s.url, key, sim.TrafficOptions{Rate: 6 * speed}) })
 	return s.until(ctx, time.Duration(c.Timeouts.Drain))
 }
 
