@@ -325,6 +325,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		defer time.AfterFunc(2*time.Second, func() { panic(fmt.Sprintf("slow: %q", data)) }).Stop()
 		c, warnings, err := Parse("f.yaml", data, Options{Known: known, Offline: true})
 		var ps Problems
 		if err != nil && !errors.As(err, &ps) {
