@@ -41,7 +41,8 @@ func run(ctx context.Context, args []string, e *env) int {
 			"Exit codes: 0 done, 1 failed, 2 wrong command line, 3 wrong configuration.",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newServe(e), newDemo(e), newVersion(e))
+	root.AddCommand(newServe(e), newDemo(e), newInit(e), newConfig(e), newKey(e), newPrices(e), newStats(e), newTail(e), newImport(e), newExport(e), newVersion(e))
+	markRuns(root)
 	root.SetArgs(args)
 	root.SetIn(e.stdin)
 	root.SetOut(e.stdout)
@@ -56,5 +57,28 @@ func run(ctx context.Context, args []string, e *env) int {
 	if errors.As(err, &x) {
 		return x.code
 	}
-	return exitFailed
+	if errors.As(err, new(runError)) {
+		return exitFailed
+	}
+	return exitUsage // cobra refused the command line before anything ran
+}
+
+// A runError comes from a command that ran, not from its command line.
+type runError struct{ error }
+
+func (e runError) Unwrap() error { return e.error }
+
+// markRuns makes every error of a command below c a runError.
+func markRuns(c *cobra.Command) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := run(cmd, args); err != nil {
+				return runError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		markRuns(sub)
+	}
 }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheepgate/sheepgate/internal/config"
+)
+
+func newInit(e *env) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use: "init", Short: "Write a commented " + defaultConfig + " and its schema; never overwrites", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return initFiles(e, dir) },
+	}
+	cmd.Flags().StringVar(&dir, "dir", ".", "folder to write to")
+	return cmd
+}
+
+func initFiles(e *env, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file := filepath.Join(dir, defaultConfig)
+	if err := writeNew(file, exampleFor(e.environ)); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "wrote %s\n", file)
+	schema := filepath.Join(dir, "sheepgate.schema.json")
+	switch err := writeNew(schema, config.Schema()); {
+	case errors.Is(err, os.ErrExist):
+		fmt.Fprintf(e.stderr, "%s is there already and stays as it is\n", schema)
+	case err != nil:
+		return err
+	default:
+		fmt.Fprintf(e.stdout, "wrote %s\n", schema)
+	}
+	fmt.Fprintln(e.stdout, "next: sheepgate serve")
+	return nil
+}
+
+// writeNew writes a file that does not exist yet.
+func writeNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s is there already: %w", path, os.ErrExist)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+var exampleProvider = regexp.MustCompile(`^  (?:# )?([a-z]+: \{ key: env:([A-Z_]+_API_KEY) \})$`)
+
+// exampleFor is the example with those providers switched on whose variable is
+// set, so that what init wrote can be served at once.
+func exampleFor(environ []string) []byte {
+	lines := bytes.Split(config.Example, []byte("\n"))
+	for i, line := range lines {
+		m := exampleProvider.FindSubmatch(line)
+		if m == nil {
+			continue
+		}
+		mark := "  # "
+		if slices.ContainsFunc(environ, func(s string) bool { return strings.HasPrefix(s, string(m[2])+"=") && len(s) > len(m[2])+1 }) {
+			mark = "  "
+		}
+		lines[i] = append([]byte(mark), m[1]...)
+	}
+	return bytes.Join(lines, []byte("\n"))
+}

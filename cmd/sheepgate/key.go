@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheepgate/sheepgate/internal/state"
+)
+
+func newKey(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "key", Short: "Manage keys", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var file string
+	reset := &cobra.Command{
+		Use: "reset-admin", Short: "Make a new admin key and print it; the old one ends", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) (err error) {
+			c, err := loadConfig(e, file)
+			if err != nil {
+				return err
+			}
+			if c.AdminKey.Set() {
+				return fmt.Errorf("the configuration sets admin_key: change it there")
+			}
+			s, err := state.Open(c.Data)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			_, key, err := s.ResetAdmin()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(e.stderr, "The new admin key, shown this once. A running server takes it when it starts again.")
+			_, err = fmt.Fprintln(e.stdout, key)
+			return err
+		},
+	}
+	reset.Flags().StringVar(&file, "config", "", "configuration file (default ./"+defaultConfig+" if it exists)")
+	cmd.AddCommand(reset)
+	return cmd
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sheepgate/sheepgate/internal/price"
+)
+
+func newPrices(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "prices", Short: "Show what models cost", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var asJSON bool
+	var vendor string
+	list := &cobra.Command{
+		Use: "list [TEXT]", Short: "List the price catalogue, in USD per million tokens", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c := price.Default()
+			models := []price.Model{}
+			for _, m := range c.Models() {
+				if (vendor == "" || m.Provider == vendor) && (len(args) == 0 || strings.Contains(m.Provider+"/"+m.ID, args[0])) {
+					models = append(models, m)
+				}
+			}
+			if asJSON {
+				return writeJSON(e.stdout, map[string]any{"version": c.Version(), "models": models})
+			}
+			return priceTable(e, models, time.Now())
+		},
+	}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON, every row with its dates and source")
+	list.Flags().StringVar(&vendor, "provider", "", "only models of this provider")
+	cmd.AddCommand(list)
+	return cmd
+}
+
+func priceTable(e *env, models []price.Model, at time.Time) error {
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MODEL\tINPUT\tOUTPUT\tCACHED INPUT\tSINCE\tROW")
+	for _, m := range models {
+		r := standardRow(&m, at)
+		if r == nil {
+			fmt.Fprintf(w, "%s/%s\t-\t-\t-\t-\t-\n", m.Provider, m.ID)
+			continue
+		}
+		since := "-"
+		if !r.From.IsZero() {
+			since = r.From.Format(time.DateOnly)
+		}
+		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\t%s\n", m.Provider, m.ID, rate(r.Rates, "input"), rate(r.Rates, "output"), rate(r.Rates, "cache_read"), since, r.Row)
+	}
+	return w.Flush()
+}
+
+// standardRow is the row of the standard tier that applies at a time, for
+// display: of rows for parts of the day it is the one for the rest. nil if
+// none does.
+func standardRow(m *price.Model, at time.Time) *price.Row {
+	var found *price.Row
+	for i := range m.Rows {
+		r := &m.Rows[i]
+		if r.Tier != "standard" || !r.From.IsZero() && at.Before(r.From.Time) || !r.Until.IsZero() && !at.Before(r.Until.Time) {
+			continue
+		}
+		if found == nil || found.When != nil && r.When == nil {
+			found = r
+		}
+	}
+	return found
+}
+
+// rate writes one rate in dollars, "-" if there is none.
+func rate(rates price.Rates, kind string) string {
+	r, ok := rates[kind]
+	if !ok {
+		return "-"
+	}
+	return fmt.Sprintf("$%.4g", float64(r)/1e9)
+}
