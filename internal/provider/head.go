@@ -432,6 +432,9 @@ type keys struct {
 // add refuses a key that is there already, also in another case or escaped.
 func (k *keys) add(raw []byte) error {
 	name := fold(raw)
+	if acted[name] && string(raw) != name {
+		return invalid(name, "the key %q is written in another case; upstreams would disagree on what it means", name)
+	}
 	dup := false
 	for i := 0; i < k.n && !dup; i++ {
 		dup = k.few[i] == name
@@ -453,6 +456,9 @@ func (k *keys) add(raw []byte) error {
 	k.many[name] = true
 	return nil
 }
+
+// acted are the keys that the gateway itself acts on.
+var acted = map[string]bool{"model": true, "stream": true, "stream_options": true, "max_tokens": true, "max_completion_tokens": true, "user": true, "metadata": true}
 
 // known keys cost no allocation.
 var known = func() map[string]string {
