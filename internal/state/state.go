@@ -14,12 +14,15 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"hash"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/sheepgate/sheepgate/internal/call"
 )
@@ -28,6 +31,7 @@ import (
 type State struct {
 	db     *sql.DB
 	pepper []byte
+	macs   sync.Pool // of hash.Hash keyed with pepper: keying costs more than digesting
 }
 
 // Open opens or makes the state in dir.
@@ -40,11 +44,27 @@ func Open(dir string) (*State, error) {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	s := &State{db: db}
+	s.macs.New = func() any { return hmac.New(sha256.New, s.pepper) }
 	if err := s.init(); err != nil {
 		db.Close()
-		return nil, fmt.Errorf("state: %s: %w", filepath.Join(dir, "state.db"), err)
+		err = fmt.Errorf("state: %s: %w", filepath.Join(dir, "state.db"), err)
+		if damaged(err) {
+			// Never begun anew by itself: that would change the admin key unasked.
+			err = fmt.Errorf("%w: put the file of a backup in its place, or move it away, and a new admin key is made", err)
+		}
+		return nil, err
 	}
 	return s, nil
+}
+
+// damaged reports whether err says that a file is no readable database.
+func damaged(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	code := e.Code() & 0xff // without the extended part
+	return code == sqlite3.SQLITE_NOTADB || code == sqlite3.SQLITE_CORRUPT
 }
 
 func (s *State) init() error {
@@ -98,9 +118,11 @@ type Digest [sha256.Size]byte
 
 // Digest digests a credential.
 func (s *State) Digest(secret string) (d Digest) {
-	h := hmac.New(sha256.New, s.pepper)
+	h := s.macs.Get().(hash.Hash)
+	h.Reset()
 	h.Write([]byte(secret))
 	h.Sum(d[:0])
+	s.macs.Put(h)
 	return d
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -53,6 +55,48 @@ func TestAdminKeyIsShownOnceAndNotKept(t *testing.T) {
 	if again, shown, _ := s.Admin(); shown != "" || again != d || s.Digest(key) != d {
 		t.Error("the key does not survive a restart")
 	}
+}
+
+func TestDamagedFileIsNamedAndKept(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "state.db")
+	garbage := bytes.Repeat([]byte("not a database "), 1000)
+	if err := os.WriteFile(file, garbage, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(dir)
+	if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("Open = %v, want an error that names the file and the way out", err)
+	}
+	if b, _ := os.ReadFile(file); !bytes.Equal(b, garbage) {
+		t.Error("the damaged file was changed")
+	}
+}
+
+func TestDigestIsSafeForConcurrentUse(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	secrets := []string{"a", "b", strings.Repeat("c", 500)}
+	want := map[string]Digest{}
+	for _, secret := range secrets {
+		want[secret] = s.Digest(secret)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 500 {
+				secret := secrets[(i+j)%len(secrets)]
+				if s.Digest(secret) != want[secret] {
+					t.Errorf("Digest(%.5q) differs", secret)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func BenchmarkFind(b *testing.B) {
