@@ -64,6 +64,10 @@ func (c *Catalogue) Cost(provider, model string, u *llm.Usage, at time.Time) (Co
 	return cost, true
 }
 
+// Row is the row that prices a tier at a time, nil if none does; "" is the
+// standard tier.
+func (m *Model) Row(tier string, at time.Time) *Row { return m.row(tier, at) }
+
 // row is the row for a tier at a time: the one with a window that holds t
 // before one without, then the latest to begin.
 func (m *Model) row(tier string, t time.Time) *Row {
