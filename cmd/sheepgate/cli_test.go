@@ -61,6 +61,7 @@ func TestExitCodes(t *testing.T) {
 	check(exitConfig, "unknown key", "key", "reset-admin", "--config", broken)
 	check(exitConfig, "no such file", "serve", "--config", "/nonexistent.yaml")
 	check(exitFailed, "SHEEPGATE_ADMIN_KEY is not set", "stats")
+	check(exitFailed, "SHEEPGATE_ADMIN_KEY is not set", "tail", "-n", "4")
 }
 
 func TestConfigCommands(t *testing.T) {
@@ -116,6 +117,9 @@ func TestPricesList(t *testing.T) {
 	r := cli(t, nil, "prices", "list", "--provider", "openai", "gpt-4.1")
 	if r.code != exitOK || !strings.Contains(r.stdout, "openai/gpt-4.1 ") || !strings.Contains(r.stdout, "$8") || strings.Contains(r.stdout, "anthropic/") {
 		t.Errorf("prices list: %+v", r)
+	}
+	if r := cli(t, nil, "prices", "list", "deepseek-chat"); !strings.Contains(r.stdout, "by the hour") {
+		t.Errorf("prices list of a price with hours: %+v", r)
 	}
 	var out struct{ Models []struct{ ID string } }
 	if r := cli(t, nil, "prices", "list", "--json", "claude"); json.Unmarshal([]byte(r.stdout), &out) != nil || len(out.Models) == 0 {

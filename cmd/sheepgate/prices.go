@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,7 +20,7 @@ func newPrices(e *env) *cobra.Command {
 	var asJSON bool
 	var vendor string
 	list := &cobra.Command{
-		Use: "list [TEXT]", Short: "List the price catalogue, in USD per million tokens", Args: cobra.MaximumNArgs(1),
+		Use: "list [TEXT]", Short: "List the price catalogue, in USD per million tokens as of now", Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c := price.Default()
 			models := []price.Model{}
@@ -42,37 +43,31 @@ func newPrices(e *env) *cobra.Command {
 
 func priceTable(e *env, models []price.Model, at time.Time) error {
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "MODEL\tINPUT\tOUTPUT\tCACHED INPUT\tSINCE\tROW")
+	fmt.Fprintln(w, "MODEL\tINPUT\tOUTPUT\tCACHED INPUT\tSINCE\tROW\tNOTE")
 	for _, m := range models {
-		r := standardRow(&m, at)
+		r := m.Row("standard", at)
 		if r == nil {
-			fmt.Fprintf(w, "%s/%s\t-\t-\t-\t-\t-\n", m.Provider, m.ID)
+			fmt.Fprintf(w, "%s/%s\t-\t-\t-\t-\t-\t\n", m.Provider, m.ID)
 			continue
 		}
 		since := "-"
 		if !r.From.IsZero() {
 			since = r.From.Format(time.DateOnly)
 		}
-		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\t%s\n", m.Provider, m.ID, rate(r.Rates, "input"), rate(r.Rates, "output"), rate(r.Rates, "cache_read"), since, r.Row)
+		note := ""
+		if windowed(&m, at) {
+			note = "by the hour: this is now"
+		}
+		fmt.Fprintf(w, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Provider, m.ID, rate(r.Rates, "input"), rate(r.Rates, "output"), rate(r.Rates, "cache_read"), since, r.Row, note)
 	}
 	return w.Flush()
 }
 
-// standardRow is the row of the standard tier that applies at a time, for
-// display: of rows for parts of the day it is the one for the rest. nil if
-// none does.
-func standardRow(m *price.Model, at time.Time) *price.Row {
-	var found *price.Row
-	for i := range m.Rows {
-		r := &m.Rows[i]
-		if r.Tier != "standard" || !r.From.IsZero() && at.Before(r.From.Time) || !r.Until.IsZero() && !at.Before(r.Until.Time) {
-			continue
-		}
-		if found == nil || found.When != nil && r.When == nil {
-			found = r
-		}
-	}
-	return found
+// windowed reports whether the price of m depends on the hour.
+func windowed(m *price.Model, at time.Time) bool {
+	return slices.ContainsFunc(m.Rows, func(r price.Row) bool {
+		return r.When != nil && r.Tier == "standard" && (r.From.IsZero() || !at.Before(r.From.Time)) && (r.Until.IsZero() || at.Before(r.Until.Time))
+	})
 }
 
 // rate writes one rate in dollars, "-" if there is none.

@@ -101,7 +101,7 @@ func newStat(provider, model string, total []*float64, at time.Time) modelStat {
 		}
 	}
 	if found, ok := price.Default().Find(provider, model); ok {
-		if r := standardRow(found, at); r != nil {
+		if r := found.Row("standard", at); r != nil {
 			m.InputUSD, m.OutputUSD = dollars(r.Rates, "input"), dollars(r.Rates, "output")
 		}
 	}

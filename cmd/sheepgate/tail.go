@@ -35,7 +35,7 @@ func newTail(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each call as one line of JSON")
-	cmd.Flags().IntVar(&n, "n", 0, "end after this many calls (0: never)")
+	cmd.Flags().IntVarP(&n, "lines", "n", 0, "end after this many calls (0: never)")
 	addClientFlags(cmd, &url)
 	return cmd
 }
