@@ -2,12 +2,11 @@ package provider
 
 import (
 	"bytes"
-	"fmt"
+	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
-
-	"github.com/sheepgate/sheepgate/internal/llm"
 )
 
 // A Head is what the gateway needs of a request body, found in one pass over
@@ -16,7 +15,7 @@ type Head struct {
 	Model        string // "" if absent (Gemini names it in the path)
 	Stream       bool
 	IncludeUsage bool   // stream_options.include_usage is true
-	MaxTokens    int64  // max_tokens or max_completion_tokens; 0 if absent
+	MaxTokens    int64  // max_tokens, max_completion_tokens, max_output_tokens or generationConfig.maxOutputTokens; 0 if absent
 	User         string // user, or metadata.user_id
 
 	open          int  // offset behind the opening brace
@@ -25,24 +24,44 @@ type Head struct {
 	streamOptions span // of the value
 }
 
-// A span is a part of a body, [from, to); to is 0 where there is none.
-type span struct{ from, to int }
-
-const (
-	maxDepth     = 1000
-	maxModelName = 128 // bytes
-)
+const maxModelName = 128 // bytes
 
 // Scan finds the Head of a JSON request body. It refuses, as an *llm.Error of
 // class InvalidRequest that says what is wrong and where, a body that is not
 // one JSON object, is truncated, nested deeper than 1,000, not UTF-8, has a
 // top-level key twice or in a variant of case (model and Model), or a field of
 // the Head of the wrong type.
+//
+// Two readers of one body that disagree on such a key would bill one model and
+// run another; so what any of them might read otherwise is refused.
 func Scan(body []byte) (Head, error) {
 	s := scanner{b: body}
-	h, err := s.head()
+	var h Head
+	switch c := s.peek(); {
+	case s.i >= len(body):
+		return Head{}, invalid("", "the body is empty; a JSON object is expected")
+	case c != '{':
+		return Head{}, invalid("", "the body is not a JSON object")
+	}
+	s.i++
+	h.open = s.i
+	h.empty = s.peek() == '}'
+	var seen keys
+	err := s.members(1, func(key span) error {
+		if err := seen.add(body, key); err != nil {
+			return err
+		}
+		v, err := s.value(1)
+		if err != nil {
+			return err
+		}
+		return h.member(body, key.of(body), v)
+	})
 	if err != nil {
 		return Head{}, err
+	}
+	if s.peek(); s.i < len(body) {
+		return Head{}, invalid("", "the body goes on after its JSON object, at byte %d", s.i)
 	}
 	if !utf8.Valid(body) {
 		return Head{}, invalid("", "the body is not valid UTF-8")
@@ -50,115 +69,14 @@ func Scan(body []byte) (Head, error) {
 	return h, nil
 }
 
-func invalid(param, format string, args ...any) *llm.Error {
-	return &llm.Error{Class: llm.InvalidRequest, Code: "invalid_json", Param: param, Msg: fmt.Sprintf(format, args...)}
-}
-
-// A scanner walks over JSON text. i is the offset of the next byte.
-type scanner struct {
-	b []byte
-	i int
-}
-
-func (s *scanner) space() {
-	for s.i < len(s.b) {
-		switch s.b[s.i] {
-		case ' ', '\t', '\n', '\r':
-			s.i++
-		default:
-			return
-		}
-	}
-}
-
-// peek is the next byte that is not white space, 0 at the end.
-func (s *scanner) peek() byte {
-	s.space()
-	if s.i >= len(s.b) {
-		return 0
-	}
-	return s.b[s.i]
-}
-
-func (s *scanner) bad() *llm.Error {
-	if s.i >= len(s.b) {
-		return invalid("", "the body is truncated JSON: it ends at byte %d within a value", len(s.b))
-	}
-	return invalid("", "the body is not valid JSON at byte %d", s.i)
-}
-
-func (s *scanner) head() (h Head, err error) {
-	switch c := s.peek(); {
-	case c == 0 && s.i >= len(s.b):
-		return h, invalid("", "the body is empty; a JSON object is expected")
-	case c != '{':
-		return h, invalid("", "the body is not a JSON object")
-	}
-	s.i++
-	h.open = s.i
-	h.empty = s.peek() == '}'
-	var seen keys
-	if err := s.members(1, func(key span) error {
-		if err := seen.add(s.b[key.from:key.to]); err != nil {
-			return err
-		}
-		return s.member(&h, s.b[key.from:key.to])
-	}); err != nil {
-		return h, err
-	}
-	if s.peek(); s.i < len(s.b) {
-		return h, invalid("", "the body goes on after its JSON object, at byte %d", s.i)
-	}
-	return h, nil
-}
-
-// members walks over an object whose brace has been read. each is called
-// behind a key's colon and must consume the value.
-func (s *scanner) members(depth int, each func(key span) error) error {
-	if s.peek() == '}' {
-		s.i++
-		return nil
-	}
-	for {
-		if s.peek() != '"' {
-			return s.bad()
-		}
-		from := s.i + 1
-		if err := s.string(); err != nil {
-			return err
-		}
-		key := span{from, s.i - 1}
-		if s.peek() != ':' {
-			return s.bad()
-		}
-		s.i++
-		if each != nil {
-			if err := each(key); err != nil {
-				return err
-			}
-		} else if err := s.skip(depth); err != nil {
-			return err
-		}
-		switch s.peek() {
-		case ',':
-			s.i++
-		case '}':
-			s.i++
-			return nil
-		default:
-			return s.bad()
-		}
-	}
-}
-
 // member takes one top-level member, its key as written between the quotes.
-func (s *scanner) member(h *Head, key []byte) error {
-	s.peek()
-	from := s.i
-	if err := s.skip(1); err != nil {
-		return err
+func (h *Head) member(body, key []byte, at span) error {
+	if bytes.IndexByte(key, '\\') >= 0 {
+		if s, ok := unescape(key); ok {
+			key = []byte(s)
+		}
 	}
-	v := s.b[from:s.i]
+	v := at.of(body)
 	switch string(key) {
 	case "model":
 		name, err := text("model", v)
@@ -168,81 +86,102 @@ func (s *scanner) member(h *Head, key []byte) error {
 		if len(name) > maxModelName {
 			return invalid("model", "model is longer than %d bytes", maxModelName)
 		}
-		h.Model, h.model = name, span{from, s.i}
+		h.Model, h.model = name, at
 	case "stream":
-		switch string(v) {
-		case "true":
-			h.Stream = true
-		case "false", "null":
-		default:
-			return invalid("stream", "stream is not true or false")
-		}
+		return boolean(&h.Stream, "stream", v)
 	case "stream_options":
-		return streamOptions(h, v, from)
-	case "max_tokens", "max_completion_tokens":
-		if string(v) == "null" {
+		h.streamOptions = at
+		return h.inner("stream_options", v, func(key string, v []byte) error {
+			if key == "include_usage" {
+				return boolean(&h.IncludeUsage, "stream_options.include_usage", v)
+			}
 			return nil
-		}
-		n, err := strconv.ParseInt(string(v), 10, 64)
-		if err != nil || n < 0 {
-			return invalid(string(key), "%s is not a whole number of tokens", key)
-		}
-		h.MaxTokens = max(h.MaxTokens, n)
+		})
+	case "max_tokens":
+		return h.maxTokens("max_tokens", v)
+	case "max_completion_tokens":
+		return h.maxTokens("max_completion_tokens", v)
+	case "max_output_tokens":
+		return h.maxTokens("max_output_tokens", v)
+	case "generationConfig", "generation_config":
+		return h.inner(string(key), v, func(key string, v []byte) error {
+			if key == "maxOutputTokens" || key == "max_output_tokens" {
+				return h.maxTokens("generationConfig.maxOutputTokens", v)
+			}
+			return nil
+		})
 	case "user":
 		if string(v) == "null" {
 			return nil
 		}
 		user, err := text("user", v)
-		if err != nil {
-			return err
+		if err == nil && user != "" {
+			h.User = user
 		}
-		h.User = user
-	case "metadata":
-		return metadata(h, v)
+		return err
+	case "metadata": // an object of Anthropic's; anything at OpenAI
+		if v[0] != '{' || h.User != "" {
+			return nil
+		}
+		return h.inner("metadata", v, func(key string, v []byte) error {
+			if key == "user_id" && v[0] == '"' {
+				h.User, _ = text("metadata.user_id", v) // v was scanned
+			}
+			return nil
+		})
+	default:
+		if f := known(key); f != "" {
+			return invalid(f, "the key %s is written in another case", f)
+		}
 	}
 	return nil
 }
 
-func streamOptions(h *Head, v []byte, from int) error {
+func (h *Head) maxTokens(field string, v []byte) error {
 	if string(v) == "null" {
-		h.streamOptions = span{from, from + len(v)}
+		return nil
+	}
+	n, err := strconv.ParseInt(string(v), 10, 64)
+	if err != nil || n < 0 {
+		return invalid(field, "%s is not a whole number of tokens", field)
+	}
+	h.MaxTokens = max(h.MaxTokens, n)
+	return nil
+}
+
+// inner walks over a member that is an object or null, one level deep.
+func (h *Head) inner(field string, v []byte, each func(key string, v []byte) error) error {
+	if string(v) == "null" {
 		return nil
 	}
 	if v[0] != '{' {
-		return invalid("stream_options", "stream_options is not an object")
+		return invalid(field, "%s is not an object", field)
 	}
-	h.streamOptions = span{from, from + len(v)}
 	s := scanner{b: v, i: 1}
 	return s.members(2, func(key span) error {
-		s.peek()
-		at := s.i
-		if err := s.skip(2); err != nil {
+		at, err := s.value(2)
+		if err != nil {
 			return err
 		}
-		if string(v[key.from:key.to]) == "include_usage" {
-			h.IncludeUsage = string(v[at:s.i]) == "true"
+		k := key.of(v)
+		if bytes.IndexByte(k, '\\') >= 0 {
+			u, _ := unescape(k)
+			return each(u, at.of(v))
 		}
-		return nil
+		return each(string(k), at.of(v))
 	})
 }
 
-// metadata takes Anthropic's metadata.user_id.
-func metadata(h *Head, v []byte) error {
-	if v[0] != '{' || h.User != "" {
-		return nil
+func boolean(p *bool, field string, v []byte) error {
+	switch string(v) {
+	case "true":
+		*p = true
+	case "false", "null":
+		*p = false
+	default:
+		return invalid(field, "%s is not true or false", field)
 	}
-	s := scanner{b: v, i: 1}
-	return s.members(2, func(key span) error {
-		s.peek()
-		at := s.i
-		if err := s.skip(2); err != nil {
-			return err
-		}
-		if string(v[key.from:key.to]) == "user_id" && v[at] == '"' {
-			h.User, _ = text("metadata.user_id", v[at:s.i])
-		}
-		return nil
-	})
+	return nil
 }
 
 // text is the value of a JSON string, or an error that names the field.
@@ -260,195 +199,52 @@ func text(field string, v []byte) (string, error) {
 	return s, nil
 }
 
-// skip walks over one value, depth objects and arrays deep already.
-func (s *scanner) skip(depth int) error {
-	if depth > maxDepth {
-		return invalid("", "the body is nested deeper than %d", maxDepth)
-	}
-	switch c := s.peek(); c {
-	case '"':
-		return s.string()
-	case '{':
-		s.i++
-		return s.members(depth+1, nil)
-	case '[':
-		s.i++
-		return s.elements(depth + 1)
-	case 't':
-		return s.word("true")
-	case 'f':
-		return s.word("false")
-	case 'n':
-		return s.word("null")
-	default:
-		return s.number()
-	}
+// unescape is what stands between the quotes of a JSON string, decoded.
+func unescape(inner []byte) (string, bool) {
+	var s string
+	err := json.Unmarshal([]byte(`"`+string(inner)+`"`), &s)
+	return s, err == nil
 }
 
-func (s *scanner) elements(depth int) error {
-	if s.peek() == ']' {
-		s.i++
-		return nil
-	}
-	for {
-		if err := s.skip(depth); err != nil {
-			return err
-		}
-		switch s.peek() {
-		case ',':
-			s.i++
-		case ']':
-			s.i++
-			return nil
-		default:
-			return s.bad()
+// known is the field of the Head that key is a variant of, or "".
+func known(key []byte) string {
+	for _, f := range [...]string{"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "user", "metadata"} {
+		if bytes.EqualFold(key, []byte(f)) {
+			return f
 		}
 	}
+	return ""
 }
 
-func (s *scanner) word(w string) error {
-	for j := 0; j < len(w); j++ {
-		if s.i >= len(s.b) || s.b[s.i] != w[j] {
-			return s.bad()
-		}
-		s.i++
-	}
-	return nil
-}
-
-func (s *scanner) number() error {
-	digits := func() bool {
-		from := s.i
-		for s.i < len(s.b) && s.b[s.i] >= '0' && s.b[s.i] <= '9' {
-			s.i++
-		}
-		return s.i > from
-	}
-	next := func(set string) bool {
-		if s.i < len(s.b) && strings.IndexByte(set, s.b[s.i]) >= 0 {
-			s.i++
-			return true
-		}
-		return false
-	}
-	next("-")
-	if !next("0") && !digits() {
-		return s.bad()
-	}
-	if next(".") && !digits() {
-		return s.bad()
-	}
-	if next("eE") {
-		next("+-")
-		if !digits() {
-			return s.bad()
-		}
-	}
-	return nil
-}
-
-// string walks over a string whose opening quote is next. Long runs of plain
-// text are jumped by IndexByte; control characters are looked for in the run.
-func (s *scanner) string() error {
-	s.i++
-	for {
-		q := bytes.IndexByte(s.b[s.i:], '"')
-		if q < 0 {
-			s.i = len(s.b)
-			return s.bad()
-		}
-		run := s.b[s.i : s.i+q]
-		e := bytes.IndexByte(run, '\\')
-		if e >= 0 {
-			run = run[:e]
-		}
-		if j := control(run); j >= 0 {
-			s.i += j
-			return invalid("", "the body is not valid JSON: a control character in a string at byte %d", s.i)
-		}
-		s.i += len(run)
-		if e < 0 {
-			s.i++
-			return nil
-		}
-		if err := s.escape(); err != nil {
-			return err
-		}
-	}
-}
-
-// control is the index of a byte below 0x20, or -1.
-func control(b []byte) int {
-	i := 0
-	for ; i+8 <= len(b); i += 8 {
-		v := uint64(b[i]) | uint64(b[i+1])<<8 | uint64(b[i+2])<<16 | uint64(b[i+3])<<24 |
-			uint64(b[i+4])<<32 | uint64(b[i+5])<<40 | uint64(b[i+6])<<48 | uint64(b[i+7])<<56
-		// a byte below 0x20 borrows into its high bit; bytes above 0x7f are masked out
-		if (v-0x2020202020202020)&^v&0x8080808080808080 != 0 {
-			break
-		}
-	}
-	for ; i < len(b); i++ {
-		if b[i] < 0x20 {
-			return i
-		}
-	}
-	return -1
-}
-
-// escape walks over a backslash and what it escapes.
-func (s *scanner) escape() error {
-	s.i++
-	if s.i >= len(s.b) {
-		return s.bad()
-	}
-	switch s.b[s.i] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		s.i++
-		return nil
-	case 'u':
-		for j := 1; j <= 4; j++ {
-			if s.i+j >= len(s.b) {
-				s.i = len(s.b)
-				return s.bad()
-			}
-			if c := s.b[s.i+j]; !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
-				return s.bad()
-			}
-		}
-		s.i += 5
-		return nil
-	}
-	return s.bad()
-}
-
-// keys are the top-level keys seen, lower-cased.
+// keys are the top-level keys seen. Bodies have a dozen; past the array a map
+// keeps hostile ones linear.
 type keys struct {
-	few  [48]string
 	n    int
+	hash [32]uint32
+	at   [32]span
 	many map[string]bool
 }
 
-// add refuses a key that is there already, also in another case or escaped.
-func (k *keys) add(raw []byte) error {
-	name := fold(raw)
-	if acted[name] && string(raw) != name {
-		return invalid(name, "the key %q is written in another case; upstreams would disagree on what it means", name)
+// add refuses a key that is there already, be it in another case or escaped.
+func (k *keys) add(body []byte, key span) error {
+	raw := key.of(body)
+	h, plain := foldHash(raw)
+	if !plain {
+		h, _ = foldHash([]byte(fold(raw)))
 	}
-	dup := false
-	for i := 0; i < k.n && !dup; i++ {
-		dup = k.few[i] == name
-	}
-	if dup || k.many[name] {
-		if len(name) > 64 {
-			name = name[:64]
+	for i := range k.n {
+		if k.hash[i] == h && fold(k.at[i].of(body)) == fold(raw) {
+			return twice(fold(raw), key.from)
 		}
-		return invalid(name, "the key %q is there twice, or in two variants of case", strings.ToValidUTF8(name, ""))
 	}
-	if k.n < len(k.few) {
-		k.few[k.n] = name
+	if k.n < len(k.hash) {
+		k.hash[k.n], k.at[k.n] = h, key
 		k.n++
 		return nil
+	}
+	name := fold(raw)
+	if k.many[name] {
+		return twice(name, key.from)
 	}
 	if k.many == nil {
 		k.many = map[string]bool{}
@@ -457,40 +253,45 @@ func (k *keys) add(raw []byte) error {
 	return nil
 }
 
-// acted are the keys that the gateway itself acts on.
-var acted = map[string]bool{"model": true, "stream": true, "stream_options": true, "max_tokens": true, "max_completion_tokens": true, "user": true, "metadata": true}
-
-// known keys cost no allocation.
-var known = func() map[string]string {
-	m := map[string]string{}
-	for _, k := range strings.Fields(`model messages stream stream_options max_tokens max_completion_tokens temperature top_p top_k n stop seed user
-		metadata tools tool_choice parallel_tool_calls response_format reasoning_effort frequency_penalty presence_penalty logprobs top_logprobs
-		logit_bias store service_tier modalities audio prediction system thinking stop_sequences output_config contents systemInstruction
-		system_instruction generationConfig generation_config safetySettings safety_settings toolConfig tool_config cachedContent verbosity`) {
-		m[k] = strings.ToLower(k)
+// twice names the key if it is a plain name; else it might be anything.
+func twice(folded string, at int) error {
+	name := strings.ToLower(folded)
+	if len(name) > 40 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return invalid("", "a top-level key is there twice, or in two variants of case, at byte %d", at)
 	}
-	return m
-}()
+	return invalid(name, "the key %s is there twice, or in two variants of case", name)
+}
 
-// fold is a key as a careless decoder would match it: unescaped, one case.
+// foldHash is the FNV-1a hash of a key in one case. plain is false when that
+// needs more than ASCII.
+func foldHash(key []byte) (h uint32, plain bool) {
+	h, plain = 2166136261, true
+	for _, c := range key {
+		if c >= 0x80 || c == '\\' {
+			plain = false
+		}
+		if 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return h, plain
+}
+
+// fold is a key as a careless decoder would match it: unescaped and in one
+// case, by the rule of encoding/json, which takes K (Kelvin) for k too.
 func fold(raw []byte) string {
-	if s, ok := known[string(raw)]; ok {
-		return s
-	}
 	s := string(raw)
 	if bytes.IndexByte(raw, '\\') >= 0 {
-		if u, ok := unquote([]byte(`"` + s + `"`)); ok {
-			s = u
-		}
+		s, _ = unescape(raw)
 	}
-	// encoding/json also takes K (Kelvin sign) for k and ſ (long s) for s.
-	return strings.ToLower(strings.Map(func(r rune) rune {
-		switch r {
-		case 'K':
-			return 'k'
-		case 'ſ':
-			return 's'
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next // the smallest of the cycle
+			}
+			r = next
 		}
-		return r
-	}, s))
+	}, s)
 }

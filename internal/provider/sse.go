@@ -20,28 +20,38 @@ const maxFrame = 32 << 20
 // ErrFrameTooLong says that a stream holds a frame of more than 32 MiB.
 var ErrFrameTooLong = errors.New("an event of the stream is longer than 32 MiB")
 
+const (
+	firstBuffer = 4 << 10  // an open stream holds this much
+	keptBuffer  = 64 << 10 // one that has grown further is let go once it is empty
+	maxIdle     = 100      // reads of nothing in a row, as bufio has it
+)
+
 // A FrameReader cuts a stream into frames as they arrive. It takes LF, CRLF and
-// CR line ends, a BOM, comments, several data lines and any chunking.
+// CR line ends, a BOM, comments, several data lines and any chunking. The Raw
+// of all frames together is the stream, byte for byte.
+// https://html.spec.whatwg.org/multipage/server-sent-events.html
 type FrameReader struct {
 	r          io.Reader
 	buf        []byte
-	start, end int // of what is read and not yet returned
-	scanned    int // up to where no frame end was found, from start
-	err        error
-	data       []byte // joined data lines
-	begun      bool
+	start, end int    // what is read and not yet returned
+	line       int    // where the first line begins whose end is not found yet
+	searched   int    // up to where that line was searched for its end
+	text       bool   // a line that is not blank lies between start and line
+	crlf       bool   // the line before line ended with \r\n
+	begun      bool   // the first frame, which may begin with a BOM, was returned
+	err        error  // of the reader, after what is buffered
+	joined     []byte // of several data lines
+	name       string // the last event name, to return it without allocating
 }
 
 // NewFrameReader reads frames from r.
 func NewFrameReader(r io.Reader) *FrameReader { return &FrameReader{r: r} }
 
-const firstBuffer = 4 << 10 // an open stream holds this much
-
 // Next returns the next frame. It returns io.EOF after the last one, and
 // io.ErrUnexpectedEOF when the stream ended within a frame.
 func (f *FrameReader) Next() (Frame, error) {
 	for {
-		if n := f.frameEnd(); n > 0 {
+		if n := f.frame(); n > 0 {
 			return f.take(n), nil
 		}
 		if f.err != nil {
@@ -53,180 +63,183 @@ func (f *FrameReader) Next() (Frame, error) {
 	}
 }
 
-// last deals with what is left when the reader has ended.
-func (f *FrameReader) last() (Frame, error) {
-	if f.start == f.end || len(bytes.Trim(f.buf[f.start:f.end], "\r\n")) == 0 {
-		return Frame{}, f.err
-	}
-	if f.err == io.EOF {
-		// A line end is there but no blank line: whole by any reader's measure.
-		if c := f.buf[f.end-1]; c == '\n' || c == '\r' {
-			return f.take(f.end - f.start), nil
-		}
-		return Frame{}, io.ErrUnexpectedEOF
-	}
-	return Frame{}, f.err
-}
-
 // Buffered reports whether Next will return without reading.
-func (f *FrameReader) Buffered() bool { return f.frameEnd() > 0 }
+func (f *FrameReader) Buffered() bool { return f.err != nil || f.frame() > 0 }
 
-func (f *FrameReader) read() error {
-	if f.start > 0 && f.start == f.end {
-		f.start, f.end, f.scanned = 0, 0, 0
+// last deals with what is left when the reader has ended. A frame that lacks
+// only its blank line is whole by any client's measure, and many servers end
+// with "data: [DONE]\n"; one that ends within a line is not.
+func (f *FrameReader) last() (Frame, error) {
+	switch {
+	case f.start == f.end, f.err != io.EOF:
+		return Frame{}, f.err
+	case f.line == f.end && f.searched == f.end:
+		return f.take(f.end - f.start), nil
 	}
-	if f.end == len(f.buf) {
-		switch {
-		case f.start > 0:
-			copy(f.buf, f.buf[f.start:f.end])
-			f.end -= f.start
-			f.start = 0
-		case len(f.buf) >= maxFrame:
-			return ErrFrameTooLong
-		default:
-			grown := make([]byte, max(firstBuffer, 2*len(f.buf)))
-			copy(grown, f.buf[:f.end])
-			f.buf = grown
-		}
-	}
-	n, err := f.r.Read(f.buf[f.end:])
-	f.end += n
-	f.err = err
-	if !f.begun && f.end-f.start >= 3 {
-		f.begun = true
-		if bytes.HasPrefix(f.buf[f.start:f.end], []byte("\xef\xbb\xbf")) {
-			f.start += 3
-		}
-	}
-	return nil
+	return Frame{}, io.ErrUnexpectedEOF
 }
 
-// frameEnd is the length of the first whole frame in the buffer, 0 if none. A
-// frame ends with a blank line; \r at the very end of the buffer may be half
-// of a \r\n and is waited for, unless nothing more comes.
-func (f *FrameReader) frameEnd() int {
-	b := f.buf[f.start:f.end]
-	i := f.scanned
-	for i < len(b) {
-		j := bytes.IndexByte(b[i:], '\n')
-		k := -1
-		if limit := j; limit < 0 {
-			k = bytes.IndexByte(b[i:], '\r')
-		} else {
-			k = bytes.IndexByte(b[i:i+limit], '\r')
-		}
-		at := j
-		if k >= 0 {
-			at = k
-		}
-		if at < 0 {
-			f.scanned = len(b)
+// frame is the length of the first whole frame in the buffer, 0 if there is
+// none yet. A frame goes up to the first blank line behind a line with text.
+//
+// Whether \n follows a \r at the end of the buffer is not yet known. Only a
+// stream of \r\n waits for it there; behind any other line end a blank line of
+// \r is whole, or a stream of \r would lag by one frame. The cut depends on
+// the bytes alone, never on how they were read.
+func (f *FrameReader) frame() int {
+	for f.line < f.end {
+		i := lineEnd(f.buf[max(f.line, f.searched):f.end])
+		if i < 0 {
+			f.searched = f.end
 			return 0
 		}
-		eol := i + at // first byte of a line end
-		next := eol + 1
-		if b[eol] == '\r' {
-			if next == len(b) && f.err == nil {
-				f.scanned = eol
+		at := max(f.line, f.searched) + i
+		f.searched = at
+		next, crlf := at+1, false
+		blank := at == f.line || !f.begun && at == f.line+len(bom) && f.line == f.start && string(f.buf[f.line:at]) == bom
+		if f.buf[at] == '\r' && (!blank || !f.text || f.crlf) {
+			switch {
+			case next < f.end:
+				crlf = f.buf[next] == '\n'
+			case f.err == nil:
 				return 0
 			}
-			if next < len(b) && b[next] == '\n' {
+			if crlf {
 				next++
 			}
 		}
-		// A blank line follows at next, or this line itself is blank.
-		if next < len(b) && (b[next] == '\n' || b[next] == '\r') {
-			end := next + 1
-			if b[next] == '\r' {
-				if end == len(b) && f.err == nil {
-					f.scanned = eol
-					return 0
-				}
-				if end < len(b) && b[end] == '\n' {
-					end++
-				}
-			}
-			return end
+		if blank && f.text {
+			f.searched = f.line
+			return next - f.start
 		}
-		if next == len(b) {
-			f.scanned = eol
-			return 0
-		}
-		i = next
+		f.line, f.searched = next, next
+		f.text, f.crlf = f.text || !blank, crlf
 	}
-	f.scanned = i
 	return 0
+}
+
+const bom = "\xef\xbb\xbf"
+
+// lineEnd is the index of the first \n or \r, or -1.
+func lineEnd(b []byte) int {
+	n := bytes.IndexByte(b, '\n')
+	if n >= 0 {
+		b = b[:n]
+	}
+	if r := bytes.IndexByte(b, '\r'); r >= 0 {
+		return r
+	}
+	return n
+}
+
+// read gets more bytes. A buffer grows by doubling, up to a frame's bound.
+func (f *FrameReader) read() error {
+	switch {
+	case f.start == f.end:
+		f.shift()
+		if len(f.buf) > keptBuffer {
+			f.buf = nil
+		}
+	case f.end == len(f.buf) && f.start > 0:
+		f.shift()
+	}
+	if f.end == len(f.buf) {
+		if len(f.buf) >= maxFrame {
+			return ErrFrameTooLong
+		}
+		grown := make([]byte, max(firstBuffer, 2*len(f.buf)))
+		copy(grown, f.buf[:f.end])
+		f.buf = grown
+	}
+	for range maxIdle {
+		n, err := f.r.Read(f.buf[f.end:])
+		f.end += n
+		f.err = err
+		if n > 0 || err != nil {
+			return nil
+		}
+	}
+	return io.ErrNoProgress
+}
+
+// shift moves what is buffered to the beginning.
+func (f *FrameReader) shift() {
+	copy(f.buf, f.buf[f.start:f.end])
+	f.end -= f.start
+	f.line -= f.start
+	f.searched -= f.start
+	f.start = 0
 }
 
 // take returns the first n buffered bytes as a frame.
 func (f *FrameReader) take(n int) Frame {
 	raw := f.buf[f.start : f.start+n]
 	f.start += n
-	f.scanned = 0
+	f.line, f.searched, f.text, f.crlf = f.start, f.start, false, false
 	fr := Frame{Raw: raw}
-	f.data = f.data[:0]
-	lines := 0
-	for rest := raw; len(rest) > 0; {
-		var line []byte
-		line, rest = cutLine(rest)
-		name, value, _ := bytes.Cut(line, []byte(":"))
-		if len(value) > 0 && value[0] == ' ' {
-			value = value[1:]
+	rest := raw
+	if !f.begun {
+		f.begun = true
+		rest = bytes.TrimPrefix(rest, []byte(bom))
+	}
+	for lines := 0; len(rest) > 0; {
+		line := rest
+		if i := lineEnd(rest); i >= 0 {
+			line, rest = rest[:i], rest[i+1:]
+		} else {
+			rest = nil
+		}
+		colon := bytes.IndexByte(line, ':')
+		name, value := line, []byte{}
+		if colon >= 0 {
+			name, value = line[:colon], line[colon+1:]
+			if len(value) > 0 && value[0] == ' ' {
+				value = value[1:]
+			}
 		}
 		switch string(name) {
 		case "data":
-			switch lines {
-			case 0:
-				fr.Data = value
-				if fr.Data == nil {
-					fr.Data = []byte{}
-				}
+			switch lines++; lines {
 			case 1:
-				f.data = append(append(append(f.data, fr.Data...), '\n'), value...)
-				fr.Data = f.data
+				fr.Data = value
+			case 2:
+				f.joined = append(append(append(f.joined[:0], fr.Data...), '\n'), value...)
 			default:
-				f.data = append(append(f.data, '\n'), value...)
-				fr.Data = f.data
+				f.joined = append(append(f.joined, '\n'), value...)
 			}
-			lines++
+			if lines > 1 {
+				fr.Data = f.joined
+			}
 		case "event":
-			fr.Event = eventName(value)
+			fr.Event = f.eventName(value)
 		}
 	}
 	return fr
 }
 
-// cutLine splits b behind its first line.
-func cutLine(b []byte) (line, rest []byte) {
-	i := bytes.IndexAny(b, "\r\n")
-	if i < 0 {
-		return b, nil
-	}
-	if b[i] == '\r' && i+1 < len(b) && b[i+1] == '\n' {
-		return b[:i], b[i+2:]
-	}
-	return b[:i], b[i+1:]
-}
-
-// eventName avoids an allocation for the names that come all the time.
-func eventName(b []byte) string {
+// eventName avoids an allocation for the names that come all the time, and for
+// one that comes again.
+func (f *FrameReader) eventName(b []byte) string {
 	switch string(b) {
 	case "content_block_delta":
 		return "content_block_delta"
+	case "content_block_start":
+		return "content_block_start"
+	case "content_block_stop":
+		return "content_block_stop"
 	case "message_start":
 		return "message_start"
 	case "message_delta":
 		return "message_delta"
 	case "message_stop":
 		return "message_stop"
-	case "content_block_start":
-		return "content_block_start"
-	case "content_block_stop":
-		return "content_block_stop"
 	case "ping":
 		return "ping"
 	case "error":
 		return "error"
 	}
-	return string(b)
+	if string(b) != f.name {
+		f.name = string(b)
+	}
+	return f.name
 }
