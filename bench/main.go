@@ -4,8 +4,8 @@
 // request, added latency and memory as ratios. Ratios travel between machines;
 // the absolute figures do not.
 //
-//	go run ./bench            # everything, about two minutes
-//	go run ./bench -quick     # a look, half a minute
+//	go run ./bench            # everything, about four minutes
+//	go run ./bench -quick     # a look, a good minute
 //
 // Afterwards it compares the books: the answers that its clients read whole,
 // the rows that sheepgate stored and the counter at /v1/metrics must be equal.

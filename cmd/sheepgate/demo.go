@@ -90,7 +90,7 @@ func demo(ctx context.Context, e *env, listen, data string, speed float64, asJSO
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wg.Go(func() { sim.Traffic(ctx, s.url, key, sim.TrafficOptions{Rate: 6 * speed}) })
+	wg.Go(func() { sim.Traffic(ctx, s.url, key, sim.TrafficOptions{Speed: speed}) })
 	return s.until(ctx, time.Duration(c.Timeouts.Drain))
 }
 

@@ -95,7 +95,7 @@ func (g *generator) next() *errand {
 	}
 	g.head(e, s)
 	if stream && g.r.IntN(40) == 0 || g.r.IntN(300) == 0 {
-		e.leave = time.Duration(100+g.r.IntN(900)) * time.Millisecond
+		e.leave = time.Duration(float64(100+g.r.IntN(900)) / g.o.Speed * float64(time.Millisecond))
 	}
 	s.turns = append(s.turns, strings.Join(speak(g.r, 40+g.r.IntN(120), false), ""))
 	return e

@@ -14,7 +14,8 @@ import (
 // TrafficOptions says how many clients call, and how. The zero value is six
 // calls a second on the four models of the demo.
 type TrafficOptions struct {
-	Rate   float64       // calls a second on average; 0 means 6
+	Rate   float64       // calls a second on average, at Speed 1; 0 means 6
+	Speed  float64       // as of the provider: how many times faster than real time clients live; 0 means 1
 	Day    time.Duration // the length of one wave of quiet and busy hours; 0 means 20 minutes
 	Seed   uint64
 	Models []string     // what to ask for, the favourite first; empty means the demo's four models
@@ -34,6 +35,9 @@ func Traffic(ctx context.Context, baseURL, key string, o TrafficOptions) {
 	if o.Rate <= 0 {
 		o.Rate = 6
 	}
+	if o.Speed <= 0 {
+		o.Speed = 1
+	}
 	if o.Day <= 0 {
 		o.Day = 20 * time.Minute
 	}
@@ -51,7 +55,7 @@ func Traffic(ctx context.Context, baseURL, key string, o TrafficOptions) {
 	defer calls.Wait()
 	start := time.Now()
 	for {
-		gap := g.r.ExpFloat64() / o.wave(time.Since(start))
+		gap := g.r.ExpFloat64() / o.Speed / o.wave(time.Since(start))
 		t := time.NewTimer(time.Duration(gap * float64(time.Second)))
 		select {
 		case <-ctx.Done():
@@ -71,10 +75,10 @@ func Traffic(ctx context.Context, baseURL, key string, o TrafficOptions) {
 	}
 }
 
-// wave is the rate at t, in calls a second: at its lowest 40 % of the average,
+// wave is the rate at t, in calls a second of the clients' time: at its lowest 40 % of the average,
 // at its highest 160 %, with a smaller second peak in the afternoon.
 func (o *TrafficOptions) wave(t time.Duration) float64 {
-	x := 2 * math.Pi * float64(t) / float64(o.Day)
+	x := 2 * math.Pi * o.Speed * float64(t) / float64(o.Day)
 	return o.Rate * (1 + 0.45*math.Sin(x) + 0.15*math.Sin(2*x+1))
 }
 
