@@ -65,8 +65,16 @@ type anthropicUsage struct {
 	} `json:"iterations"`
 }
 
-// merge takes over what v says.
-func (u *anthropicUsage) merge(raw json.RawMessage) error { return json.Unmarshal(raw, u) }
+// merge takes over what raw says.
+func (u *anthropicUsage) merge(raw json.RawMessage) error {
+	old := u.Iterations
+	u.Iterations = nil // decoding into old elements would mix their fields
+	err := json.Unmarshal(raw, u)
+	if u.Iterations == nil {
+		u.Iterations = old
+	}
+	return err
+}
 
 func value(c *count) int64 {
 	if c == nil {
@@ -76,8 +84,9 @@ func value(c *count) int64 {
 }
 
 // normal is u normalised: input_tokens leaves the cache parts out, Input does
-// not. Iterations on another model than the answering one (an advisor) are not
-// in the top-level counts.
+// not. What an advisor or a compaction used is not in the top-level counts, on
+// whichever model it ran.
+// https://docs.anthropic.com/en/docs/build-with-claude/compaction
 func (u *anthropicUsage) normal(model string) llm.Usage {
 	n := llm.Usage{Input: value(u.Input) + value(u.CacheRead) + value(u.CacheCreation), Output: value(u.Output), CacheRead: value(u.CacheRead)}
 	for _, c := range []*count{u.Input, u.CacheRead, u.CacheCreation} {
@@ -95,7 +104,7 @@ func (u *anthropicUsage) normal(model string) llm.Usage {
 	}
 	if u.ServerToolUse != nil {
 		for name, c := range *u.ServerToolUse {
-			if c != 0 {
+			if c != 0 && strings.HasSuffix(name, "_requests") {
 				if n.ServerToolCalls == nil {
 					n.ServerToolCalls = map[string]int64{}
 				}
@@ -110,8 +119,12 @@ func (u *anthropicUsage) normal(model string) llm.Usage {
 		n.Tier = u.ServiceTier
 	}
 	for i := range u.Iterations {
-		if it := &u.Iterations[i]; it.Model != "" && it.Model != model {
-			n.Others = append(n.Others, llm.ModelUsage{Model: it.Model, Usage: it.normal(it.Model)})
+		it := &u.Iterations[i]
+		if it.Type == "advisor_message" || it.Type == "compaction" || it.Model != "" && it.Model != model {
+			name := orElse(it.Model, model)
+			o := it.normal(name)
+			o.Source = llm.UsageUpstream
+			n.Others = append(n.Others, llm.ModelUsage{Model: name, Usage: o})
 		}
 	}
 	return n
@@ -148,30 +161,51 @@ func anthropicStop(f llm.FinishReason) string {
 
 func (anthropic) ReadError(status int, h http.Header, body []byte) *llm.Error {
 	e := refusal(status, h)
-	var o struct {
-		Error struct {
-			Type    string `json:"type"`
-			Message string `json:"message"`
-		} `json:"error"`
+	kind, msg := anthropicError(body)
+	lower := strings.ToLower(msg)
+	switch {
+	case status == 400 && (strings.Contains(lower, "credit balance") || strings.Contains(lower, "usage limits")):
+		// An empty account or a spent limit is the operator's matter, as 402 is:
+		// another provider may answer, the client's request is fine.
+		e.Class, e.Status, e.Code = llm.ProviderAuth, http.StatusBadGateway, "billing_error"
+	case status == 400 && strings.Contains(lower, "prompt is too long"):
+		e.Code = "context_length_exceeded"
+	case status == 404 && strings.HasPrefix(lower, "model"):
+		e.Code = "model_not_found"
+	case kind == "rate_limit_error":
+		e.Code = "rate_limit_exceeded"
+	default:
+		e.Code = orElse(clip(kind), codeOf(e.Class))
 	}
-	_ = json.Unmarshal(body, &o) // HTML or nothing leaves it empty
-	e.Msg, e.Code = upstreamMessage(status, o.Error.Message), o.Error.Type
-	if e.Code == "" {
-		e.Code = codeOf(e.Class)
-	}
+	e.Msg = upstreamMessage(status, msg)
 	return e
+}
+
+// anthropicError finds the type and message of an error body; proxies also
+// write {"error":"text"} and {"message":"text"}. HTML or nothing gives neither.
+func anthropicError(body []byte) (kind, msg string) {
+	var o struct {
+		Error   json.RawMessage `json:"error"`
+		Message string          `json:"message"`
+	}
+	var in struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+	}
+	_ = lenient(body, &o)
+	if s, ok := unquote(o.Error); ok {
+		in.Message = s
+	} else {
+		_ = lenient(o.Error, &in)
+	}
+	return in.Type, orElse(in.Message, o.Message)
 }
 
 // inBand is an error that came within a 200.
 func (d anthropic) inBand(raw []byte) *llm.Error {
-	var o struct {
-		Error struct {
-			Type string `json:"type"`
-		} `json:"error"`
-	}
-	_ = json.Unmarshal(raw, &o)
-	status := map[string]int{"invalid_request_error": 400, "authentication_error": 401, "permission_error": 403, "not_found_error": 404,
-		"request_too_large": 413, "rate_limit_error": 429, "timeout_error": 504, "overloaded_error": 529, "billing_error": 402}[o.Error.Type]
+	kind, _ := anthropicError(raw)
+	status := map[string]int{"invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+		"not_found_error": 404, "conflict_error": 409, "request_too_large": 413, "rate_limit_error": 429, "timeout_error": 504, "overloaded_error": 529}[kind]
 	if status == 0 {
 		status = 500
 	}

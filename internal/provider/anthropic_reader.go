@@ -21,12 +21,12 @@ type anthropicBlock struct {
 }
 
 type anthropicMessage struct {
-	Type       string           `json:"type"`
-	ID         string           `json:"id"`
-	Model      string           `json:"model"`
-	Content    []anthropicBlock `json:"content"`
-	StopReason string           `json:"stop_reason"`
-	Usage      json.RawMessage  `json:"usage"`
+	Type       string          `json:"type"`
+	ID         string          `json:"id"`
+	Model      string          `json:"model"`
+	Content    json.RawMessage `json:"content"` // blocks, read only to be translated
+	StopReason string          `json:"stop_reason"`
+	Usage      json.RawMessage `json:"usage"`
 }
 
 type anthropicEvent struct {
@@ -63,7 +63,7 @@ func (r *anthropicReader) HideUsage()        {}
 
 func (r *anthropicReader) Whole(body []byte, emit func(llm.Event)) error {
 	var m anthropicMessage
-	if err := json.Unmarshal(body, &m); err != nil {
+	if err := lenient(body, &m); err != nil {
 		return badReply("the answer is not JSON of a message", err)
 	}
 	switch m.Type {
@@ -75,16 +75,34 @@ func (r *anthropicReader) Whole(body []byte, emit func(llm.Event)) error {
 	}
 	if emit == nil {
 		emit = func(llm.Event) {}
-	}
-	r.start(&m, emit)
-	for i := range m.Content {
-		r.block(i, &m.Content[i], emit)
-		r.blockEnd(i, emit)
+		r.start(&m, emit)
+		r.glimpse(m.Content)
+	} else {
+		r.start(&m, emit)
+		var blocks []anthropicBlock
+		_ = lenient(m.Content, &blocks) // a part of m: it is JSON
+		for i := range blocks {
+			r.block(i, &blocks[i], emit)
+			r.blockEnd(i, emit)
+		}
 	}
 	r.report(m.Usage)
 	r.finish(m.StopReason, emit)
 	r.sum.Complete = true
 	return nil
+}
+
+// glimpse sees whether a plain reply says anything.
+func (r *anthropicReader) glimpse(content json.RawMessage) {
+	var blocks []struct {
+		Type     string  `json:"type"`
+		Text     present `json:"text"`
+		Thinking present `json:"thinking"`
+	}
+	_ = lenient(content, &blocks)
+	for _, b := range blocks {
+		r.sum.Content = r.sum.Content || bool(b.Text || b.Thinking) || b.Type != "text" && b.Type != "thinking"
+	}
 }
 
 func (r *anthropicReader) start(m *anthropicMessage, emit func(llm.Event)) {
@@ -98,7 +116,7 @@ func (r *anthropicReader) report(raw json.RawMessage) {
 		return
 	}
 	if err := r.usage.merge(raw); err != nil {
-		r.sum.BadUsage = true
+		r.sum.BadUsage, r.sum.Usage = true, llm.Usage{Source: llm.UsageNone}
 		return
 	}
 	var fields map[string]json.RawMessage
@@ -149,8 +167,11 @@ func (r *anthropicReader) Frame(f Frame, emit func(llm.Event)) (bool, error) {
 	if string(data) == "[DONE]" { // some gateways append it
 		return true, nil
 	}
+	if f.Event == "error" {
+		return false, anthropic{}.inBand(data)
+	}
 	var e anthropicEvent
-	if err := json.Unmarshal(data, &e); err != nil {
+	if err := lenient(data, &e); err != nil {
 		return false, badReply("an event of the stream is not JSON", err)
 	}
 	if emit == nil {

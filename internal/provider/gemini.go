@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -41,15 +42,18 @@ func (gemini) Splice(dst, body []byte, _ *Head, _ string, _ *Spec) []byte {
 	return append(dst, body...)
 }
 
-// geminiUsage is usageMetadata. Every chunk of a stream has it, cumulative.
+// geminiUsage is usageMetadata. Every chunk of a stream has it, cumulative;
+// Vertex writes one without counts in all chunks but the last.
 type geminiUsage struct {
-	Prompt     count            `json:"promptTokenCount"` // cached content included
-	Candidates count            `json:"candidatesTokenCount"`
+	Prompt     *count           `json:"promptTokenCount"` // cached content included
+	Candidates *count           `json:"candidatesTokenCount"`
 	Thoughts   count            `json:"thoughtsTokenCount"`      // not in candidates
 	ToolUse    count            `json:"toolUsePromptTokenCount"` // not in prompt
 	Cached     count            `json:"cachedContentTokenCount"`
 	In         []geminiModality `json:"promptTokensDetails"`
 	Out        []geminiModality `json:"candidatesTokensDetails"`
+	Tier       geminiEnum       `json:"serviceTier"` // Gemini API
+	Traffic    geminiEnum       `json:"trafficType"` // Vertex
 }
 
 type geminiModality struct {
@@ -84,6 +88,18 @@ func enum(b []byte, names []string, to *string) error {
 	return json.Unmarshal(b, to)
 }
 
+// A geminiEnum is a name, or the number of one that we need not know.
+type geminiEnum string
+
+func (e *geminiEnum) UnmarshalJSON(b []byte) error {
+	s, ok := unquote(b)
+	if !ok && string(b) != "null" {
+		s = string(b)
+	}
+	*e = geminiEnum(clip(s))
+	return nil
+}
+
 func audio(l []geminiModality) (n int64) {
 	for _, m := range l {
 		if m.Modality == "AUDIO" {
@@ -93,26 +109,49 @@ func audio(l []geminiModality) (n int64) {
 	return n
 }
 
-func readGeminiUsage(raw json.RawMessage) (llm.Usage, bool) {
+// tier is the service tier that answered, "" for the standard one.
+func (g *geminiUsage) tier() string {
+	switch t := strings.ToLower(string(g.Tier)); t {
+	case "batch", "flex", "priority":
+		return t
+	}
+	switch g.Traffic {
+	case "ON_DEMAND_FLEX":
+		return "flex"
+	case "ON_DEMAND_PRIORITY":
+		return "priority"
+	}
+	return ""
+}
+
+// readGeminiUsage normalises a usageMetadata. reported is false for one that
+// counts nothing, ok is false for one that cannot be believed.
+func readGeminiUsage(raw json.RawMessage) (u llm.Usage, reported, ok bool) {
+	none := llm.Usage{Source: llm.UsageNone}
 	var g geminiUsage
 	if err := json.Unmarshal(raw, &g); err != nil {
-		return llm.Usage{Source: llm.UsageNone}, false
+		return none, true, false
 	}
-	for _, c := range []count{g.Prompt, g.Candidates, g.Thoughts, g.ToolUse, g.Cached} {
-		if c < 0 {
-			return llm.Usage{Source: llm.UsageNone}, false
+	if g.Prompt == nil && g.Candidates == nil && g.Thoughts == 0 && g.ToolUse == 0 {
+		return none, false, true
+	}
+	prompt, candidates := value(g.Prompt), value(g.Candidates)
+	for _, n := range []int64{prompt, candidates, int64(g.Thoughts), int64(g.ToolUse), int64(g.Cached)} {
+		if n < 0 || n > 1e15 { // also no sum of two overflows
+			return none, true, false
 		}
 	}
-	return validUsage(llm.Usage{
-		Input: int64(g.Prompt + g.ToolUse), Output: int64(g.Candidates + g.Thoughts), Reasoning: int64(g.Thoughts), CacheRead: int64(g.Cached),
-		AudioInput: audio(g.In), AudioOutput: audio(g.Out), Raw: compact(raw),
+	u, ok = validUsage(llm.Usage{
+		Input: prompt + int64(g.ToolUse), Output: candidates + int64(g.Thoughts), Reasoning: int64(g.Thoughts), CacheRead: int64(g.Cached),
+		AudioInput: audio(g.In), AudioOutput: audio(g.Out), Tier: g.tier(), Raw: compact(raw),
 	})
+	return u, true, ok
 }
 
 // geminiFinish maps a finishReason. A model that calls a function says STOP.
 func geminiFinish(s string, called bool) llm.FinishReason {
 	switch s {
-	case "":
+	case "", "FINISH_REASON_UNSPECIFIED":
 		return llm.FinishNone
 	case "STOP":
 		if called {
@@ -123,7 +162,7 @@ func geminiFinish(s string, called bool) llm.FinishReason {
 		return llm.FinishLength
 	case "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "MODEL_ARMOR":
 		return llm.FinishFilter
-	case "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS":
+	case "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE":
 		return llm.FinishError
 	}
 	if strings.HasPrefix(s, "IMAGE_") {
@@ -137,42 +176,53 @@ type geminiStatus struct {
 	Message string `json:"message"`
 	Status  string `json:"status"`
 	Details []struct {
-		Type       string `json:"@type"`
-		RetryDelay string `json:"retryDelay"`
+		Reason     string `json:"reason"`     // of an ErrorInfo
+		RetryDelay string `json:"retryDelay"` // of a RetryInfo
 	} `json:"details"`
 }
 
 // readGeminiStatus finds the error object, also within an array of one.
 func readGeminiStatus(body []byte) (s geminiStatus) {
 	type wrapped struct {
-		Error geminiStatus `json:"error"`
+		Error json.RawMessage `json:"error"`
 	}
 	var one wrapped
 	var many []wrapped
-	if json.Unmarshal(body, &one) == nil {
-		return one.Error
+	if body = bytes.TrimSpace(body); len(body) > 0 && body[0] == '[' {
+		if lenient(body, &many) == nil && len(many) > 0 {
+			one = many[0]
+		}
+	} else {
+		_ = lenient(body, &one) // HTML or nothing leaves it empty
 	}
-	if json.Unmarshal(body, &many) == nil && len(many) > 0 {
-		return many[0].Error
+	if text, ok := unquote(one.Error); ok {
+		s.Message = text
+		return s
 	}
+	_ = lenient(one.Error, &s)
 	return s
 }
 
 func (gemini) ReadError(status int, h http.Header, body []byte) *llm.Error {
 	s := readGeminiStatus(body)
 	e := refusal(status, h)
-	// A wrong key is a 400 INVALID_ARGUMENT here.
-	if status == 400 && strings.Contains(s.Message, "API key not valid") {
-		e.Class, e.Status = llm.ProviderAuth, http.StatusBadGateway
-	}
+	e.Msg, e.Code = upstreamMessage(status, s.Message), orElse(clip(s.Status), codeOf(e.Class))
+	operators := s.Status == "FAILED_PRECONDITION" // billing is not enabled, or the place is not served
 	for _, d := range s.Details {
+		operators = operators || d.Reason == "API_KEY_INVALID"
 		if t, err := time.ParseDuration(d.RetryDelay); err == nil && t > 0 && e.RetryAfter == 0 {
 			e.RetryAfter = bounded(t.Seconds())
 		}
 	}
-	e.Msg, e.Code = upstreamMessage(status, s.Message), clip(s.Status)
-	if e.Code == "" {
-		e.Code = codeOf(e.Class)
+	switch {
+	case status == 400 && (operators || strings.Contains(s.Message, "API key not valid") || strings.Contains(s.Message, "API key expired")):
+		e.Class, e.Status = llm.ProviderAuth, http.StatusBadGateway // a wrong key is a 400 here
+	case status == 400 && strings.Contains(s.Message, "exceeds the maximum number of tokens"):
+		e.Code = "context_length_exceeded"
+	case status == 404 && s.Status == "NOT_FOUND":
+		e.Code = "model_not_found"
+	case status == 429:
+		e.Code = "rate_limit_exceeded"
 	}
 	return e
 }
@@ -180,7 +230,7 @@ func (gemini) ReadError(status int, h http.Header, body []byte) *llm.Error {
 func (gemini) WriteError(dst []byte, e *llm.Error) []byte {
 	code := e.HTTPStatus()
 	status := map[int]string{400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 413: "INVALID_ARGUMENT",
-		429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}[code]
+		429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 499: "CANCELLED", 502: "UNAVAILABLE", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}[code]
 	if status == "" {
 		status = "INTERNAL"
 		if code < 500 {
@@ -240,156 +290,4 @@ type geminiResult struct {
 type geminiContent struct {
 	Role  string       `json:"role,omitempty"`
 	Parts []geminiPart `json:"parts,omitempty"`
-}
-
-type geminiReply struct {
-	ID         string            `json:"responseId,omitempty"`
-	Model      string            `json:"modelVersion,omitempty"`
-	Candidates []geminiCandidate `json:"candidates,omitempty"`
-	Feedback   *struct {
-		BlockReason string `json:"blockReason"`
-	} `json:"promptFeedback,omitempty"`
-	Usage json.RawMessage `json:"usageMetadata,omitempty"`
-	Error json.RawMessage `json:"error,omitempty"`
-}
-
-type geminiCandidate struct {
-	Index        int            `json:"index"`
-	Content      *geminiContent `json:"content,omitempty"`
-	FinishReason reason         `json:"finishReason,omitempty"`
-	Grounding    *struct {
-		Queries []string `json:"webSearchQueries"`
-	} `json:"groundingMetadata,omitempty"`
-}
-
-func (gemini) NewReader(*Spec) Reader {
-	return &geminiReader{sum: Summary{Usage: llm.Usage{Source: llm.UsageNone}}}
-}
-
-type geminiReader struct {
-	sum    Summary
-	calls  map[int]int // choice → calls seen
-	search bool
-}
-
-func (r *geminiReader) Summary() *Summary { return &r.sum }
-func (r *geminiReader) HideUsage()        {}
-
-func (r *geminiReader) Whole(body []byte, emit func(llm.Event)) error {
-	if err := r.take(body, emit); err != nil {
-		return err
-	}
-	if !r.sum.Complete && r.sum.Usage.Source == llm.UsageNone && !r.sum.Content {
-		return badReply("the answer holds neither candidates nor a reason for none", nil)
-	}
-	r.sum.Complete = true
-	return nil
-}
-
-func (r *geminiReader) Frame(f Frame, emit func(llm.Event)) (bool, error) {
-	if len(f.Data) == 0 {
-		return true, nil
-	}
-	return true, r.take(f.Data, emit)
-}
-
-func (r *geminiReader) take(data []byte, emit func(llm.Event)) error {
-	var g geminiReply
-	if err := json.Unmarshal(data, &g); err != nil {
-		return badReply("the answer is not JSON of generateContent", err)
-	}
-	if !isNull(g.Error) {
-		s := readGeminiStatus(data)
-		if s.Code < 400 || s.Code > 599 {
-			s.Code = http.StatusBadGateway
-		}
-		return gemini{}.ReadError(s.Code, nil, data)
-	}
-	if emit == nil {
-		emit = func(llm.Event) {}
-	}
-	if r.sum.ID == "" && r.sum.Model == "" && (g.ID != "" || g.Model != "") {
-		emit(llm.Event{Kind: llm.EventStart, ID: g.ID, Model: g.Model})
-	}
-	if g.ID != "" {
-		r.sum.ID = g.ID
-	}
-	if g.Model != "" {
-		r.sum.Model = g.Model
-	}
-	for i := range g.Candidates {
-		r.candidate(&g.Candidates[i], emit)
-	}
-	if !isNull(g.Usage) {
-		u, ok := readGeminiUsage(g.Usage)
-		if ok && r.search {
-			u.ServerToolCalls = map[string]int64{"web_search": 1} // billed by request with grounding, not by query
-		}
-		if ok {
-			r.sum.Usage = u
-			emit(llm.Event{Kind: llm.EventUsage, Usage: &r.sum.Usage})
-		} else {
-			r.sum.BadUsage = true
-		}
-	}
-	if g.Feedback != nil && g.Feedback.BlockReason != "" && r.sum.Finish == llm.FinishNone {
-		r.sum.Finish, r.sum.Native, r.sum.Complete = llm.FinishFilter, g.Feedback.BlockReason, true
-		emit(llm.Event{Kind: llm.EventFinish, Finish: llm.FinishFilter, Native: g.Feedback.BlockReason})
-	}
-	return nil
-}
-
-func (r *geminiReader) candidate(c *geminiCandidate, emit func(llm.Event)) {
-	send := func(e llm.Event) {
-		e.Choice = c.Index
-		r.sum.Content = r.sum.Content || e.Content()
-		emit(e)
-	}
-	if c.Grounding != nil && len(c.Grounding.Queries) > 0 {
-		r.search = true
-	}
-	if c.Content != nil {
-		for i := range c.Content.Parts {
-			r.part(c.Index, &c.Content.Parts[i], send)
-		}
-	}
-	if c.FinishReason == "" {
-		return
-	}
-	f := geminiFinish(string(c.FinishReason), r.calls[c.Index] > 0)
-	if c.Index == 0 {
-		r.sum.Finish, r.sum.Native = f, string(c.FinishReason)
-	}
-	r.sum.Complete = true
-	send(llm.Event{Kind: llm.EventFinish, Finish: f, Native: string(c.FinishReason)})
-}
-
-func (r *geminiReader) part(choice int, p *geminiPart, send func(llm.Event)) {
-	switch {
-	case p.FunctionCall != nil:
-		if r.calls == nil {
-			r.calls = map[int]int{}
-		}
-		i := r.calls[choice]
-		r.calls[choice]++
-		id := p.FunctionCall.ID
-		if id == "" {
-			id = "call_" + strconv.Itoa(choice) + "_" + strconv.Itoa(i) + "_" + clip(r.sum.ID)
-		}
-		send(llm.Event{Kind: llm.EventTool, Index: i, ToolID: id, ToolName: p.FunctionCall.Name, Signature: p.ThoughtSignature})
-		args := compact(p.FunctionCall.Args)
-		if isNull(args) {
-			args = json.RawMessage("{}")
-		}
-		send(llm.Event{Kind: llm.EventToolDelta, Index: i, Text: string(args)})
-	case p.Thought:
-		send(llm.Event{Kind: llm.EventReasoning, Text: p.Text})
-	case p.Text != "":
-		send(llm.Event{Kind: llm.EventText, Text: p.Text})
-	case p.InlineData != nil:
-		r.sum.Content = true
-	}
-	if p.ThoughtSignature != "" && p.FunctionCall == nil {
-		send(llm.Event{Kind: llm.EventSignature, Text: p.ThoughtSignature})
-	}
 }

@@ -1,8 +1,9 @@
 package provider
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
-	"strings"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
@@ -19,10 +20,15 @@ type geminiWriter struct {
 }
 
 type geminiGathered struct {
-	parts  []geminiPart
-	calls  []geminiPart // gathered; args as text in the call
-	args   []string
+	parts  []geminiGatheredPart // of a plain reply
+	calls  []geminiGatheredPart // not written yet; text is the arguments
+	base   int                  // calls written: the Index of calls[0]
 	finish string
+}
+
+type geminiGatheredPart struct {
+	geminiPart
+	text []byte
 }
 
 func (w *geminiWriter) choice(i int) *geminiGathered {
@@ -60,47 +66,78 @@ func (w *geminiWriter) Event(dst []byte, e llm.Event) []byte {
 	}
 	c := w.choice(e.Choice)
 	switch e.Kind {
+	case llm.EventText, llm.EventRefusal, llm.EventReasoning:
+		if e.Text == "" {
+			return dst
+		}
+	}
+	switch e.Kind {
 	case llm.EventText, llm.EventRefusal:
 		return w.part(dst, e.Choice, geminiPart{Text: e.Text})
 	case llm.EventReasoning:
 		return w.part(dst, e.Choice, geminiPart{Text: e.Text, Thought: true})
+	case llm.EventSignature:
+		if isBase64(e.Text) { // the field is bytes: clients decode it
+			return w.part(dst, e.Choice, geminiPart{Thought: true, ThoughtSignature: e.Text})
+		}
 	case llm.EventTool:
-		c.calls = append(c.calls, geminiPart{FunctionCall: &geminiCall{ID: e.ToolID, Name: e.ToolName}, ThoughtSignature: e.Signature})
-		c.args = append(c.args, "")
+		if e.Index == c.base+len(c.calls) {
+			p := geminiPart{FunctionCall: &geminiCall{ID: e.ToolID, Name: e.ToolName}}
+			if isBase64(e.Signature) {
+				p.ThoughtSignature = e.Signature
+			}
+			c.calls = append(c.calls, geminiGatheredPart{geminiPart: p})
+		}
 	case llm.EventToolDelta:
-		if e.Index < len(c.args) {
-			c.args[e.Index] += e.Text
+		if i := e.Index - c.base; i >= 0 && i < len(c.calls) {
+			c.calls[i].text = append(c.calls[i].text, e.Text...)
 		}
 	case llm.EventFinish:
 		c.finish = geminiReason(e.Finish)
-		for i := range c.calls {
-			args := json.RawMessage(strings.TrimSpace(c.args[i]))
-			if len(args) == 0 || !json.Valid(args) {
-				args = json.RawMessage("{}")
-			}
-			c.calls[i].FunctionCall.Args = args
-			dst = w.part(dst, e.Choice, c.calls[i])
-		}
-		c.calls, c.args = nil, nil
+		return w.flush(dst, e.Choice)
 	}
 	return dst
+}
+
+// flush writes the calls gathered.
+func (w *geminiWriter) flush(dst []byte, choice int) []byte {
+	c := w.choice(choice)
+	for _, p := range c.calls {
+		args := json.RawMessage(bytes.TrimSpace(p.text))
+		if len(args) == 0 || args[0] != '{' || !json.Valid(args) {
+			args = json.RawMessage("{}") // a Struct: nothing but an object can be read
+		}
+		p.FunctionCall.Args = args
+		dst = w.part(dst, choice, p.geminiPart)
+	}
+	c.base += len(c.calls)
+	c.calls = nil
+	return dst
+}
+
+func isBase64(s string) bool {
+	_, err := base64.StdEncoding.DecodeString(s)
+	return err == nil && s != ""
 }
 
 // part adds p, joining text with the text before it in a plain reply.
 func (w *geminiWriter) part(dst []byte, choice int, p geminiPart) []byte {
-	c := w.choice(choice)
 	if w.o.Stream {
-		return w.chunk(dst, geminiReply{Candidates: []geminiCandidate{{Index: choice, Content: &geminiContent{Role: "model", Parts: []geminiPart{p}}}}})
+		return w.chunk(dst, geminiReply[geminiContent]{Candidates: []geminiCandidate[geminiContent]{{Index: choice, Content: &geminiContent{Role: "model", Parts: []geminiPart{p}}}}})
 	}
-	if n := len(c.parts); n > 0 && p.FunctionCall == nil && c.parts[n-1].FunctionCall == nil && c.parts[n-1].Thought == p.Thought {
-		c.parts[n-1].Text += p.Text
-		return dst
+	c := w.choice(choice)
+	if n := len(c.parts); n > 0 && p.FunctionCall == nil {
+		if last := &c.parts[n-1]; last.FunctionCall == nil && last.Thought == p.Thought && last.ThoughtSignature == "" {
+			last.text = append(last.text, p.Text...)
+			last.ThoughtSignature = p.ThoughtSignature
+			return dst
+		}
 	}
-	c.parts = append(c.parts, p)
+	c.parts = append(c.parts, geminiGatheredPart{p, []byte(p.Text)})
 	return dst
 }
 
-func (w *geminiWriter) chunk(dst []byte, r geminiReply) []byte {
+func (w *geminiWriter) chunk(dst []byte, r geminiReply[geminiContent]) []byte {
 	r.ID, r.Model = w.id, w.model
 	dst = append(dst, "data: "...)
 	return append(appendJSON(dst, r), "\n\n"...)
@@ -115,21 +152,32 @@ func (w *geminiWriter) usageJSON() json.RawMessage {
 		"cachedContentTokenCount": u.CacheRead, "totalTokenCount": u.Input + u.Output})
 }
 
-func (w *geminiWriter) last(whole bool) geminiReply {
+// candidates are the choices at their end; those of a plain reply with parts.
+func (w *geminiWriter) candidates() (l []geminiCandidate[geminiContent]) {
 	w.choice(0)
-	r := geminiReply{ID: w.id, Model: w.model, Usage: w.usageJSON()}
 	for i, c := range w.choices {
-		cand := geminiCandidate{Index: i, FinishReason: reason(orElse(c.finish, "STOP")), Content: &geminiContent{Role: "model"}}
-		if whole {
-			cand.Content.Parts = c.parts
+		content := &geminiContent{Role: "model"}
+		for _, p := range c.parts {
+			p.Text = string(p.text)
+			content.Parts = append(content.Parts, p.geminiPart)
 		}
-		r.Candidates = append(r.Candidates, cand)
+		l = append(l, geminiCandidate[geminiContent]{Index: i, FinishReason: reason(orElse(c.finish, "STOP")), Content: content})
 	}
-	return r
+	return l
 }
 
 // End implements Writer.
-func (w *geminiWriter) End(dst []byte) []byte { return w.chunk(dst, w.last(false)) }
+func (w *geminiWriter) End(dst []byte) []byte {
+	for i := range w.choices {
+		dst = w.flush(dst, i)
+	}
+	return w.chunk(dst, geminiReply[geminiContent]{Candidates: w.candidates(), Usage: w.usageJSON()})
+}
 
 // Whole implements Writer.
-func (w *geminiWriter) Whole(dst []byte) []byte { return appendJSON(dst, w.last(true)) }
+func (w *geminiWriter) Whole(dst []byte) []byte {
+	for i := range w.choices {
+		w.flush(nil, i)
+	}
+	return appendJSON(dst, geminiReply[geminiContent]{ID: w.id, Model: w.model, Candidates: w.candidates(), Usage: w.usageJSON()})
+}

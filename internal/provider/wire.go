@@ -2,6 +2,7 @@ package provider
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"math/big"
 	"net/http"
@@ -17,6 +18,25 @@ func unquote(v []byte) (string, bool) {
 	var s string
 	err := json.Unmarshal(v, &s)
 	return s, err == nil
+}
+
+// lenient decodes a reply. A member of another type than we know is left out
+// and no fault: what passes through unchanged may hold what came out yesterday.
+func lenient(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		return nil
+	}
+	return err
+}
+
+// present is whether a member is there and neither null nor "": all that is
+// asked of content nobody translates.
+type present bool
+
+func (p *present) UnmarshalJSON(b []byte) error {
+	*p = string(b) != "null" && string(b) != `""`
+	return nil
 }
 
 // A count is a token count as providers write it: an integer, sometimes as a
