@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
@@ -44,80 +43,71 @@ func pass(h, client http.Header, names ...string) {
 
 // Splice implements Dialect. A stream is always asked for its usage.
 func (openAI) Splice(dst, body []byte, head *Head, model string, s *Spec) []byte {
-	at := 0
-	put := func(sp span, with []byte) {
-		dst = append(append(dst, body[at:sp.from]...), with...)
-		at = sp.to
-	}
-	quoted := strconv.AppendQuote(nil, model)
-	if !isPlain(model) {
-		quoted, _ = json.Marshal(model) // a string always can be
-	}
 	ask := head.Stream && !head.IncludeUsage && !s.Quirks.NoStreamOptions
-	options := func() {
-		old := body[head.streamOptions.from:head.streamOptions.to]
-		switch {
-		case head.streamOptions.to == 0:
-		case string(old) == "null" || len(bytes.TrimSpace(old[1:len(old)-1])) == 0:
-			put(head.streamOptions, []byte(`{"include_usage":true}`))
-		default:
-			put(head.streamOptions, withUsage(old))
-		}
-	}
+	at := 0
 	if ask && head.streamOptions.to == 0 {
-		insert := []byte(`"stream_options":{"include_usage":true}`)
+		dst = append(append(dst, body[:head.open]...), `"stream_options":{"include_usage":true}`...)
 		if !head.empty {
-			insert = append(insert, ',')
+			dst = append(dst, ',')
 		}
-		put(span{head.open, head.open}, insert)
+		at = head.open
 	}
-	first := head.streamOptions.from < head.model.from
-	if ask && first {
-		options()
+	first, second := head.model, span{}
+	if ask && head.streamOptions.to > 0 {
+		first, second = head.streamOptions, head.model
+		if head.model.to > 0 && head.model.from < head.streamOptions.from {
+			first, second = second, first
+		}
 	}
-	if head.model.to > 0 {
-		put(head.model, quoted)
-	}
-	if ask && !first {
-		options()
+	for _, sp := range [...]span{first, second} {
+		if sp.to == 0 {
+			continue
+		}
+		dst = append(dst, body[at:sp.from]...)
+		if sp == head.model {
+			dst = appendName(dst, model)
+		} else {
+			dst = appendOptions(dst, sp.of(body))
+		}
+		at = sp.to
 	}
 	return append(dst, body[at:]...)
 }
 
-func isPlain(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-			return false
+// appendName appends a model name as JSON.
+func appendName(dst []byte, name string) []byte {
+	for i := range len(name) {
+		if c := name[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+			return appendJSON(dst, name)
 		}
 	}
-	return true
+	return append(append(append(dst, '"'), name...), '"')
 }
 
-// withUsage is a stream_options object with include_usage true, its other
-// members as they were.
-func withUsage(old []byte) []byte {
-	s := scanner{b: old, i: 1}
-	var value span
-	_ = s.members(2, func(key span) error { // it was scanned before
-		s.peek()
-		from := s.i
-		err := s.skip(2)
-		if string(old[key.from:key.to]) == "include_usage" {
-			value = span{from, s.i}
-		}
-		return err
-	})
-	if value.to > 0 {
-		return append(append(append([]byte{}, old[:value.from]...), "true"...), old[value.to:]...)
+// appendOptions appends a stream_options value with include_usage true, its
+// other members as they are.
+func appendOptions(dst, old []byte) []byte {
+	dst = append(dst, `{"include_usage":true`...)
+	if old[0] == '{' {
+		s := scanner{b: old, i: 1}
+		_ = s.members(2, func(key span) error { // it was scanned before
+			v, err := s.value(2)
+			if fold(key.of(old)) != includeUsage {
+				dst = append(append(dst, ','), old[key.from-1:v.to]...)
+			}
+			return err
+		})
 	}
-	return append([]byte(`{"include_usage":true,`), old[1:]...)
+	return append(dst, '}')
 }
+
+var includeUsage = fold([]byte("include_usage"))
 
 // openAIUsage is the union of what OpenAI-shaped upstreams report.
 type openAIUsage struct {
-	Prompt        count `json:"prompt_tokens"`
-	Completion    count `json:"completion_tokens"`
-	Total         count `json:"total_tokens"`
+	Prompt        *count `json:"prompt_tokens"`
+	Completion    *count `json:"completion_tokens"`
+	Total         *count `json:"total_tokens"`
 	PromptDetails struct {
 		Cached     count `json:"cached_tokens"`
 		CacheWrite count `json:"cache_write_tokens"` // gpt-5.6 and later, OpenRouter
@@ -127,50 +117,107 @@ type openAIUsage struct {
 		Reasoning count `json:"reasoning_tokens"`
 		Audio     count `json:"audio_tokens"`
 	} `json:"completion_tokens_details"`
-	CacheHit  count       `json:"prompt_cache_hit_tokens"` // DeepSeek
-	NumCached count       `json:"num_cached_tokens"`       // Mistral
-	Cost      json.Number `json:"cost"`                    // OpenRouter, USD
-	CostTicks json.Number `json:"cost_in_usd_ticks"`       // xAI, 1 USD = 1e10
-	ToolUse   struct {
-		WebSearch count `json:"web_search_requests"`
-	} `json:"server_tool_use"`
+	CacheHit    count           `json:"prompt_cache_hit_tokens"` // DeepSeek
+	NumCached   count           `json:"num_cached_tokens"`       // Mistral
+	Cached      count           `json:"cached_tokens"`           // Hugging Face's router
+	Cost        json.RawMessage `json:"cost"`                    // OpenRouter, USD
+	OwnKey      bool            `json:"is_byok"`                 // then cost is OpenRouter's fee alone
+	CostDetails struct {
+		Upstream json.RawMessage `json:"upstream_inference_cost"` // USD
+	} `json:"cost_details"`
+	CostTicks   json.RawMessage `json:"cost_in_usd_ticks"` // xAI, 1 USD = 1e10
+	ToolUse     openAIToolUse   `json:"server_tool_use"`
+	ToolDetails openAIToolUse   `json:"server_tool_use_details"` // OpenRouter
 }
 
-// readOpenAIUsage normalises a usage object. ok is false if it cannot be
-// believed.
+type openAIToolUse struct {
+	WebSearch count `json:"web_search_requests"`
+	Executed  count `json:"tool_calls_executed"`
+}
+
+// readOpenAIUsage normalises a usage object. Its source is none if the object
+// counts nothing; ok is false if it cannot be believed.
 func readOpenAIUsage(raw json.RawMessage, tier string) (u llm.Usage, ok bool) {
+	none := llm.Usage{Source: llm.UsageNone}
 	var o openAIUsage
-	if err := json.Unmarshal(raw, &o); err != nil {
-		return llm.Usage{Source: llm.UsageNone}, false
+	if err := lenient(raw, &o); err != nil {
+		return none, false
+	}
+	if o.Prompt == nil && o.Completion == nil && o.Total == nil {
+		return none, raw[0] == '{'
+	}
+	n := func(c *count) int64 {
+		if c == nil {
+			return 0
+		}
+		return int64(*c)
 	}
 	u = llm.Usage{
-		Input: int64(o.Prompt), Output: int64(o.Completion),
-		CacheRead:    int64(max(o.PromptDetails.Cached, o.CacheHit, o.NumCached)),
+		Input: n(o.Prompt), Output: n(o.Completion),
+		CacheRead:    int64(highest(o.PromptDetails.Cached, o.CacheHit, o.NumCached, o.Cached)),
 		CacheWrite5m: int64(o.PromptDetails.CacheWrite),
 		Reasoning:    int64(o.CompletionDetails.Reasoning),
 		AudioInput:   int64(o.PromptDetails.Audio), AudioOutput: int64(o.CompletionDetails.Audio),
 		Tier: openAITier(tier), Raw: compact(raw),
 	}
+	total := n(o.Total)
+	if total < 0 || u.Input < 0 || u.Output < 0 {
+		return none, false
+	}
 	// xAI and Gemini's compatible endpoint leave reasoning out of
 	// completion_tokens; the total holds it.
 	// https://github.com/UKGovernmentBEIS/inspect_ai/issues/5528
-	if hidden := int64(o.Total) - u.Input; o.Total != badCount && hidden > u.Output && u.Input >= 0 && u.Output >= 0 {
-		u.Output = hidden
-	}
+	u.Output = max(u.Output, total-u.Input)
 	// OpenRouter has reported more reasoning than completion: the part cannot
 	// exceed the whole.
-	if u.Reasoning > u.Output && u.Output >= 0 {
-		u.Reasoning = u.Output
-	}
-	if n := int64(o.ToolUse.WebSearch); n > 0 {
-		u.ServerToolCalls = map[string]int64{"web_search": n}
-	}
-	if n, ok := nanoOf(string(o.Cost), 1e9); ok {
-		u.Reported = &n
-	} else if n, ok := nanoTicks(string(o.CostTicks)); ok {
-		u.Reported = &n
-	}
+	u.Reasoning = min(u.Reasoning, u.Output)
+	u.ServerToolCalls = o.toolCalls()
+	u.Reported = o.cost()
 	return validUsage(u)
+}
+
+// highest is the largest of the counts, or a bad one.
+func highest(counts ...count) (most count) {
+	for _, c := range counts {
+		if c < 0 {
+			return badCount
+		}
+		most = max(most, c)
+	}
+	return most
+}
+
+func (o *openAIUsage) toolCalls() map[string]int64 {
+	search := highest(o.ToolUse.WebSearch, o.ToolDetails.WebSearch)
+	other := highest(o.ToolUse.Executed, o.ToolDetails.Executed) - search
+	calls := map[string]int64{}
+	if search != 0 {
+		calls["web_search"] = int64(search)
+	}
+	if other > 0 {
+		calls["server_tool"] = int64(other)
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	return calls
+}
+
+// cost is what the provider itself says the reply cost, nil if it does not.
+func (o *openAIUsage) cost() *llm.Nano {
+	cost, ok := nanoOf(string(o.Cost), 1e9)
+	if ok && o.OwnKey {
+		if more, also := nanoOf(string(o.CostDetails.Upstream), 1e9); also {
+			cost += more
+		}
+	}
+	if !ok {
+		cost, ok = nanoTicks(string(o.CostTicks))
+	}
+	if !ok {
+		return nil
+	}
+	return &cost
 }
 
 // nanoTicks reads xAI's cost: 1e10 ticks a dollar, so ten ticks a nano-dollar.

@@ -2,28 +2,42 @@ package provider
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
-	"strconv"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
 
 // openAIMessage is a message of a reply or the delta of one.
 type openAIMessage struct {
-	Role             string           `json:"role"`
 	Content          json.RawMessage  `json:"content"` // text; Mistral: parts with thinking
 	Refusal          string           `json:"refusal"`
-	ReasoningContent string           `json:"reasoning_content"` // DeepSeek, vLLM
-	Reasoning        json.RawMessage  `json:"reasoning"`         // Groq, OpenRouter: text
+	ReasoningContent string           `json:"reasoning_content"` // DeepSeek, vLLM, z.ai
+	Reasoning        json.RawMessage  `json:"reasoning"`         // Groq, Cerebras, Ollama, OpenRouter: text
 	ToolCalls        []openAIToolCall `json:"tool_calls"`
-	FunctionCall     *openAIFunction  `json:"function_call"` // before tools
-	Audio            json.RawMessage  `json:"audio"`
+	FunctionCall     *openAIFunction  `json:"function_call"` // before there were tools
+	Audio            struct {
+		Data       present `json:"data"`
+		Transcript string  `json:"transcript"`
+	} `json:"audio"`
+	Executed []struct { // Groq's own tools
+		Type string `json:"type"`
+	} `json:"executed_tools"`
 }
 
 type openAIToolCall struct {
 	Index    *int           `json:"index"`
 	ID       string         `json:"id"`
 	Function openAIFunction `json:"function"`
+	Extra    openAIExtra    `json:"extra_content"`
+}
+
+// openAIExtra holds what Gemini wants back with a call. OpenAI's form has no
+// place for it; this one is that of Google's compatible endpoint.
+type openAIExtra struct {
+	Google struct {
+		Signature string `json:"thought_signature"`
+	} `json:"google"`
 }
 
 type openAIFunction struct {
@@ -54,6 +68,7 @@ type openAIReply struct {
 	Usage       json.RawMessage `json:"usage"`
 	ServiceTier string          `json:"service_tier"`
 	Error       json.RawMessage `json:"error"`
+	Message     string          `json:"message"` // of an error that is not wrapped
 	XGroq       struct {
 		Usage json.RawMessage `json:"usage"`
 	} `json:"x_groq"`
@@ -61,43 +76,78 @@ type openAIReply struct {
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
+// isError is whether the error member of a reply says anything.
+func isError(raw json.RawMessage) bool {
+	switch string(raw) {
+	case "", "null", `""`, "{}", "false":
+		return false
+	}
+	return true
+}
+
 // texts splits a message's content into its text and thinking.
 func (m *openAIMessage) texts() (text, thinking string) {
 	if s, ok := unquote(m.Content); ok {
 		text = s
 	} else if !isNull(m.Content) {
 		var parts []struct {
-			Type     string `json:"type"`
-			Text     string `json:"text"`
-			Thinking []struct {
-				Text string `json:"text"`
-			} `json:"thinking"`
+			Text     string          `json:"text"`
+			Thinking json.RawMessage `json:"thinking"` // text, or parts of it
 		}
-		_ = json.Unmarshal(m.Content, &parts) // parts we do not know hold no text
+		_ = lenient(m.Content, &parts) // parts we do not know hold no text
 		for _, p := range parts {
 			text += p.Text
-			for _, t := range p.Thinking {
-				thinking += t.Text
-			}
+			thinking += plainText(p.Thinking)
 		}
 	}
 	thinking += m.ReasoningContent
-	if s, ok := unquote(m.Reasoning); ok && m.ReasoningContent == "" {
+	if m.ReasoningContent == "" {
+		s, _ := unquote(m.Reasoning)
 		thinking += s
 	}
-	return text, thinking
+	return text + m.Audio.Transcript, thinking
 }
 
-func (openAI) NewReader(s *Spec) Reader {
+// plainText is the text of a string or of parts.
+func plainText(raw json.RawMessage) (s string) {
+	if isNull(raw) {
+		return ""
+	}
+	if s, ok := unquote(raw); ok {
+		return s
+	}
+	var parts []struct {
+		Text string `json:"text"`
+	}
+	_ = lenient(raw, &parts)
+	for _, p := range parts {
+		s += p.Text
+	}
+	return s
+}
+
+func (openAI) NewReader(*Spec) Reader {
 	return &openAIReader{sum: Summary{Usage: llm.Usage{Source: llm.UsageNone}}}
 }
 
 type openAIReader struct {
 	sum   Summary
 	hide  bool
+	done  bool // [DONE] has come
+	any   bool // a chunk has come
 	tier  string
-	tools map[[2]int]int // (choice, upstream index) → ours
-	nTool int
+	calls []openAICall
+	tools map[string]int64 // calls of tools that the provider ran
+
+	// Of the choices, a bit each: OpenAI gives at most 128.
+	begun, finished [2]uint64
+}
+
+// openAICall is a tool call that has begun.
+type openAICall struct {
+	choice, upstream int // the index as the upstream has it
+	index            int // and as we have it: 0, 1, …
+	id               string
 }
 
 func (r *openAIReader) Summary() *Summary { return &r.sum }
@@ -105,13 +155,15 @@ func (r *openAIReader) HideUsage()        { r.hide = true }
 
 func (r *openAIReader) Whole(body []byte, emit func(llm.Event)) error {
 	var rep openAIReply
-	if err := json.Unmarshal(body, &rep); err != nil {
+	if err := lenient(body, &rep); err != nil {
 		return badReply("the answer is not JSON of a chat completion", err)
 	}
-	if !isNull(rep.Error) {
+	switch {
+	case isError(rep.Error):
 		return openAI{}.inBand(rep.Error)
-	}
-	if rep.Choices == nil {
+	case rep.Choices == nil && rep.Message != "":
+		return openAI{}.inBand(body)
+	case rep.Choices == nil:
 		return badReply("the answer has no choices", nil)
 	}
 	r.take(&rep, emit)
@@ -123,47 +175,83 @@ func badReply(msg string, err error) *llm.Error {
 	return &llm.Error{Class: llm.BadUpstream, Code: "bad_upstream", Msg: msg, Err: err}
 }
 
-var (
-	needleUsage  = []byte(`"usage":{`)
-	needleUsage2 = []byte(`"usage": {`)
-	needleFinish = []byte(`"finish_reason":"`)
-	needleFin2   = []byte(`"finish_reason": "`)
-	needleError  = []byte(`"error":`)
-	done         = []byte("[DONE]")
-)
-
-// worth reports whether a frame may hold something that the Summary needs once
-// the first content has been seen.
-func worth(data []byte) bool {
-	return bytes.Contains(data, needleFinish) || bytes.Contains(data, needleUsage) ||
-		bytes.Contains(data, needleUsage2) || bytes.Contains(data, needleFin2) || bytes.Contains(data, needleError)
-}
-
 func (r *openAIReader) Frame(f Frame, emit func(llm.Event)) (pass bool, err error) {
 	data := bytes.TrimSpace(f.Data)
-	if bytes.Equal(data, done) {
-		r.sum.Complete = r.sum.Complete || r.sum.Content
+	switch {
+	case r.done:
+		return false, nil // nothing may follow the end
+	case string(data) == "[DONE]":
+		r.done = true
+		r.sum.Complete = r.sum.Complete || r.any
 		return true, nil
-	}
-	if len(data) == 0 {
+	case len(data) == 0:
 		return true, nil
-	}
-	if emit == nil && r.sum.Content && f.Event != "error" && !worth(data) && data[0] == '{' && data[len(data)-1] == '}' {
+	case emit == nil && r.sum.Content && f.Event != "error" && plainDelta(data):
 		return true, nil
 	}
 	var rep openAIReply
-	if err := json.Unmarshal(data, &rep); err != nil {
+	if err := lenient(data, &rep); err != nil {
 		return false, badReply("an event of the stream is not JSON of a chat completion", err)
 	}
-	if !isNull(rep.Error) {
+	switch {
+	case isError(rep.Error):
 		return false, openAI{}.inBand(rep.Error)
-	}
-	if f.Event == "error" {
+	case f.Event == "error", rep.Choices == nil && rep.Message != "":
 		return false, openAI{}.inBand(data)
 	}
 	reported := r.take(&rep, emit)
 	onlyUsage := reported && rep.Choices != nil && len(*rep.Choices) == 0
 	return !(r.hide && onlyUsage), nil
+}
+
+// plainDelta reports whether a chunk is well-formed JSON and can hold nothing
+// but more content of the only choice: once the first content has been seen,
+// the Summary needs nothing of it. Most frames of a stream are such.
+func plainDelta(data []byte) bool {
+	plain := true
+	s := scanner{b: data}
+	if s.peek() != '{' {
+		return false
+	}
+	s.i++
+	choice := func(key span) error {
+		k := key.of(data)
+		v, err := s.value(3)
+		switch string(k) {
+		case "finish_reason":
+			plain = plain && (string(v.of(data)) == "null" || string(v.of(data)) == `""`)
+		case "index":
+			plain = plain && string(v.of(data)) == "0"
+		}
+		return err
+	}
+	err := s.members(1, func(key span) error {
+		k := key.of(data)
+		c := s.peek()
+		switch string(k) {
+		case "usage", "x_groq":
+			plain = plain && c == 'n'
+		case "error":
+			plain = plain && c == 'n'
+		case "choices":
+			if c != '[' {
+				plain = false
+				break
+			}
+			s.i++
+			return s.elements(2, func() error {
+				if s.peek() != '{' {
+					plain = false
+					return s.skip(2)
+				}
+				s.i++
+				return s.members(3, choice)
+			})
+		}
+		return s.skip(1)
+	})
+	s.peek()
+	return err == nil && plain && s.i == len(data)
 }
 
 // take adds a reply or a chunk to the Summary and emits its events. It says
@@ -172,6 +260,7 @@ func (r *openAIReader) take(rep *openAIReply, emit func(llm.Event)) (reported bo
 	if emit == nil {
 		emit = func(llm.Event) {}
 	}
+	r.any = true
 	if r.sum.ID == "" && rep.ID != "" || r.sum.Model == "" && rep.Model != "" {
 		if r.sum.ID == "" {
 			r.sum.ID = rep.ID
@@ -179,7 +268,7 @@ func (r *openAIReader) take(rep *openAIReply, emit func(llm.Event)) (reported bo
 		if r.sum.Model == "" {
 			r.sum.Model = rep.Model
 		}
-		emit(llm.Event{Kind: llm.EventStart, ID: rep.ID, Model: rep.Model})
+		emit(llm.Event{Kind: llm.EventStart, ID: r.sum.ID, Model: r.sum.Model})
 	}
 	if rep.ServiceTier != "" {
 		r.tier = rep.ServiceTier
@@ -188,25 +277,40 @@ func (r *openAIReader) take(rep *openAIReply, emit func(llm.Event)) (reported bo
 		for i := range *rep.Choices {
 			r.choice(&(*rep.Choices)[i], emit)
 		}
+		r.sum.Complete = r.done || r.begun != [2]uint64{} && r.begun == r.finished
 	}
 	usage := rep.Usage
 	if isNull(usage) {
-		usage = rep.XGroq.Usage
+		usage = rep.XGroq.Usage // Groq gives it there in streams, asked or not
 	}
 	if isNull(usage) {
 		return false
 	}
 	u, ok := readOpenAIUsage(usage, r.tier)
-	if !ok {
+	switch {
+	case !ok:
 		r.sum.BadUsage = true
 		return true
+	case u.Source == llm.UsageNone:
+		return true
 	}
-	r.sum.Usage = u
+	for name, n := range r.tools {
+		if u.ServerToolCalls == nil {
+			u.ServerToolCalls = map[string]int64{}
+		}
+		u.ServerToolCalls[name] = n
+	}
+	r.sum.Usage, r.sum.BadUsage = u, false
 	emit(llm.Event{Kind: llm.EventUsage, Usage: &r.sum.Usage})
 	return true
 }
 
 func (r *openAIReader) choice(c *openAIChoice, emit func(llm.Event)) {
+	if c.Index < 0 || c.Index > 127 {
+		return
+	}
+	word, bit := c.Index/64, uint64(1)<<(c.Index%64)
+	r.begun[word] |= bit
 	m := c.Delta
 	if m == nil {
 		m = c.Message
@@ -217,63 +321,88 @@ func (r *openAIReader) choice(c *openAIChoice, emit func(llm.Event)) {
 		emit(e)
 	}
 	if m != nil {
-		text, thinking := m.texts()
-		if thinking != "" {
-			send(llm.Event{Kind: llm.EventReasoning, Text: thinking})
-		}
-		if text != "" {
-			send(llm.Event{Kind: llm.EventText, Text: text})
-		}
-		if m.Refusal != "" {
-			send(llm.Event{Kind: llm.EventRefusal, Text: m.Refusal})
-		}
-		if m.FunctionCall != nil {
-			r.tool(c.Index, &openAIToolCall{Function: *m.FunctionCall}, send)
-		}
-		for i := range m.ToolCalls {
-			if m.ToolCalls[i].Index == nil {
-				m.ToolCalls[i].Index = &i
-			}
-			r.tool(c.Index, &m.ToolCalls[i], send)
-		}
-		if !isNull(m.Audio) {
-			r.sum.Content = true
-		}
+		r.message(c.Index, m, send)
 	}
 	if !isNull(c.Logprobs) {
 		send(llm.Event{Kind: llm.EventLogprobs, Data: c.Logprobs})
 	}
-	if c.FinishReason != "" {
-		f := openAIFinish(c.FinishReason)
-		if c.Index == 0 {
-			r.sum.Finish, r.sum.Native = f, c.FinishReason
+	if c.FinishReason == "" || r.finished[word]&bit != 0 { // OpenRouter repeats it beside the usage
+		return
+	}
+	r.finished[word] |= bit
+	f := openAIFinish(c.FinishReason)
+	if c.Index == 0 {
+		r.sum.Finish, r.sum.Native = f, c.FinishReason
+	}
+	send(llm.Event{Kind: llm.EventFinish, Finish: f, Native: c.FinishReason})
+}
+
+func (r *openAIReader) message(choice int, m *openAIMessage, send func(llm.Event)) {
+	text, thinking := m.texts()
+	if thinking != "" {
+		send(llm.Event{Kind: llm.EventReasoning, Text: thinking})
+	}
+	if text != "" {
+		send(llm.Event{Kind: llm.EventText, Text: text})
+	}
+	if m.Refusal != "" {
+		send(llm.Event{Kind: llm.EventRefusal, Text: m.Refusal})
+	}
+	if m.FunctionCall != nil {
+		r.tool(choice, 0, &openAIToolCall{Function: *m.FunctionCall}, false, send)
+	}
+	for i := range m.ToolCalls {
+		t := &m.ToolCalls[i]
+		at, again := i, false
+		if t.Index != nil {
+			at = *t.Index
+			for _, u := range m.ToolCalls[:i] { // two in one chunk are two calls, whatever their index
+				again = again || u.Index != nil && *u.Index == at
+			}
 		}
-		r.sum.Complete = true
-		send(llm.Event{Kind: llm.EventFinish, Finish: f, Native: c.FinishReason})
+		r.tool(choice, at, t, again, send)
+	}
+	for _, t := range m.Executed {
+		name := t.Type
+		switch name {
+		case "search":
+			name = "web_search"
+		case "":
+			name = "server_tool"
+		}
+		if r.tools == nil {
+			r.tools = map[string]int64{}
+		}
+		r.tools[clip(name)]++
+	}
+	if bool(m.Audio.Data) {
+		r.sum.Content = true
 	}
 }
 
-// tool emits a tool call or a piece of one.
-func (r *openAIReader) tool(choice int, t *openAIToolCall, send func(llm.Event)) {
-	up := 0
-	if t.Index != nil {
-		up = *t.Index
+// tool emits a tool call or a piece of one. Upstreams that number all calls 0
+// or not at all are told apart by the id.
+func (r *openAIReader) tool(choice, upstream int, t *openAIToolCall, fresh bool, send func(llm.Event)) {
+	var call *openAICall
+	index := 0
+	for i := range r.calls {
+		if c := &r.calls[i]; c.choice == choice {
+			index++
+			if c.upstream == upstream {
+				call = c
+			}
+		}
 	}
-	if r.tools == nil {
-		r.tools = map[[2]int]int{}
-	}
-	i, begun := r.tools[[2]int{choice, up}]
-	if !begun {
-		i = r.nTool
-		r.tools[[2]int{choice, up}] = i
-		r.nTool++
+	if call == nil || fresh || t.ID != "" && t.ID != call.id && t.Function.Name != "" {
 		id := t.ID
 		if id == "" {
-			id = "call_" + strconv.Itoa(i)
+			id = "call_" + rand.Text()
 		}
-		send(llm.Event{Kind: llm.EventTool, Index: i, ToolID: id, ToolName: t.Function.Name})
+		r.calls = append(r.calls, openAICall{choice, upstream, index, id})
+		call = &r.calls[len(r.calls)-1]
+		send(llm.Event{Kind: llm.EventTool, Index: index, ToolID: id, ToolName: t.Function.Name, Signature: t.Extra.Google.Signature})
 	}
 	if args := t.Function.arguments(); args != "" && args != "null" {
-		send(llm.Event{Kind: llm.EventToolDelta, Index: i, Text: args})
+		send(llm.Event{Kind: llm.EventToolDelta, Index: call.index, Text: args})
 	}
 }
