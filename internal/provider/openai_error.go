@@ -3,97 +3,139 @@ package provider
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
 
-// openAIError is an error object as OpenAI-shaped upstreams write it: code may
-// be a string, a number (OpenRouter) or null.
+// openAIError is an error object as OpenAI-shaped upstreams write it.
 type openAIError struct {
-	Message string          `json:"message"`
-	Type    string          `json:"type"`
-	Param   any             `json:"param"`
-	Code    json.RawMessage `json:"code"`
-	Status  int             `json:"status"` // Azure, of an error within a 200
+	Message    string          `json:"message"`
+	Type       string          `json:"type"`
+	Param      any             `json:"param"`
+	Code       json.RawMessage `json:"code"`        // a string; OpenRouter: the HTTP status; or null
+	Status     int             `json:"status"`      // Azure, of an error within a 200
+	StatusCode int             `json:"status_code"` // Groq, of an error within a stream
+	Metadata   struct {
+		Raw json.RawMessage `json:"raw"` // OpenRouter: what the provider behind it said
+	} `json:"metadata"`
 }
 
+// code is the error's code, if it is a word.
 func (e *openAIError) code() string {
-	if s, ok := unquote(e.Code); ok {
-		return s
-	}
-	if string(e.Code) == "null" {
+	s, _ := unquote(e.Code)
+	if _, err := strconv.Atoi(s); err == nil {
 		return ""
 	}
-	return clip(string(e.Code))
+	if len(s) > 64 {
+		return ""
+	}
+	return clip(s)
+}
+
+// text is the most telling message there is.
+func (e *openAIError) text() string {
+	raw, _ := unquote(e.Metadata.Raw)
+	if raw == "" || raw == e.Message {
+		return e.Message
+	}
+	var inner struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if lenient([]byte(raw), &inner) == nil {
+		raw = inner.Error.Message
+	}
+	if e.Message == "" || raw == "" {
+		return e.Message + raw
+	}
+	return e.Message + ": " + raw
 }
 
 // status is the HTTP status that an error inside a 200 stands for.
 func (e *openAIError) status() int {
-	if e.Status >= 400 && e.Status < 600 {
-		return e.Status
+	code, _ := strconv.Atoi(strings.Trim(string(e.Code), `"`))
+	for _, n := range [...]int{e.Status, e.StatusCode, code} {
+		if n >= 400 && n < 600 {
+			return n
+		}
 	}
-	var n int
-	if json.Unmarshal(e.Code, &n) == nil && n >= 400 && n < 600 {
-		return n
+	for _, word := range [...]string{e.code(), e.Type} {
+		switch word {
+		case "rate_limit_exceeded", "insufficient_quota", "rate_limit_error", "requests", "tokens":
+			return http.StatusTooManyRequests
+		case "invalid_api_key", "authentication_error", "permission_error", "invalid_authentication":
+			return http.StatusUnauthorized
+		case "model_not_found", "not_found_error", "NotFoundError":
+			return http.StatusNotFound
+		case "content_filter", "context_length_exceeded", "invalid_request_error", "BadRequestError", "tool_use_failed":
+			return http.StatusBadRequest
+		case "overloaded_error", "overloaded", "service_unavailable":
+			return http.StatusServiceUnavailable
+		}
 	}
-	switch e.code() {
-	case "rate_limit_exceeded", "insufficient_quota":
-		return 429
-	case "invalid_api_key":
-		return 401
-	case "model_not_found":
-		return 404
-	case "content_filter":
-		return 400
-	}
-	switch e.Type {
-	case "invalid_request_error":
-		return 400
-	case "authentication_error", "permission_error":
-		return 401
-	case "rate_limit_error":
-		return 429
-	case "overloaded_error":
-		return 503
-	}
-	return 502
+	return http.StatusBadGateway
 }
 
 func (openAI) ReadError(status int, h http.Header, body []byte) *llm.Error {
+	in := parseOpenAIError(body)
 	e := refusal(status, h)
-	var o struct {
-		Error   json.RawMessage `json:"error"`
-		Message string          `json:"message"` // vLLM, Mistral
-		Detail  any             `json:"detail"`
+	e.Msg, e.Code = upstreamMessage(status, in.text()), in.code()
+	if s, ok := in.Param.(string); ok {
+		e.Param = clip(s)
 	}
-	var in openAIError
-	if json.Unmarshal(body, &o) == nil {
-		if json.Unmarshal(o.Error, &in) != nil {
-			in.Message, _ = unquote(o.Error) // {"error":"text"}
-		}
-		if in.Message == "" {
-			in.Message = o.Message
-		}
-		if s, ok := o.Detail.(string); ok && in.Message == "" {
-			in.Message = s
-		}
+	if e.Class == llm.ProviderAuth {
+		e.Code = "" // invalid_api_key would blame the client's key
 	}
-	e.Msg, e.Code = upstreamMessage(status, in.Message), in.code()
-	e.Param, _ = in.Param.(string)
 	if e.Code == "" {
 		e.Code = codeOf(e.Class)
 	}
 	return e
 }
 
-// inBand is an error object that came with status 200, whole or in a stream.
-func (d openAI) inBand(raw json.RawMessage) *llm.Error {
-	var in openAIError
-	if json.Unmarshal(raw, &in) != nil {
-		in.Message, _ = unquote(raw)
+// parseOpenAIError finds the error in whatever came: OpenAI's object; a list
+// of one (Gemini's compatible endpoint); {"error":"text"} (Ollama); the object
+// without its wrapper (vLLM, Mistral); {"detail":…} (FastAPI). Of anything
+// else, such as HTML, the result is empty.
+func parseOpenAIError(body []byte) (in openAIError) {
+	var o struct {
+		Error  json.RawMessage `json:"error"`
+		Detail json.RawMessage `json:"detail"`
 	}
-	e := d.ReadError(in.status(), nil, append(append([]byte(`{"error":`), raw...), '}'))
-	return e
+	var list []json.RawMessage
+	if json.Unmarshal(body, &list) == nil && len(list) > 0 {
+		body = list[0]
+	}
+	if lenient(body, &o) != nil {
+		return in
+	}
+	if isError(o.Error) {
+		if in.Message, _ = unquote(o.Error); in.Message == "" {
+			_ = lenient(o.Error, &in)
+		}
+		return in
+	}
+	if _ = lenient(body, &in); in.Message != "" {
+		return in
+	}
+	if in.Message, _ = unquote(o.Detail); in.Message == "" {
+		var details []struct {
+			Msg string `json:"msg"`
+		}
+		if lenient(o.Detail, &details) == nil && len(details) > 0 {
+			in.Message = details[0].Msg
+		}
+	}
+	return in
+}
+
+// inBand is an error object that came with status 200, whole or in a stream.
+func (d openAI) inBand(raw []byte) *llm.Error {
+	wrapped := append(append([]byte(`{"error":`), raw...), '}')
+	in := parseOpenAIError(wrapped)
+	return d.ReadError(in.status(), nil, wrapped)
 }
 
 // codeOf is the code for an error that names none.

@@ -1,9 +1,11 @@
 package provider
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"mime"
+	"net/url"
 	"path"
 	"strings"
 
@@ -34,6 +36,36 @@ type openAIRequest struct {
 	ResponseFormat      *openAIFormat   `json:"response_format,omitempty"`
 	ReasoningEffort     string          `json:"reasoning_effort,omitempty"`
 	ServiceTier         string          `json:"service_tier,omitempty"`
+
+	// Read, never written.
+	Functions    []openAIToolFunction `json:"functions,omitempty"` // before there were tools
+	FunctionCall json.RawMessage      `json:"function_call,omitempty"`
+	openAIOnly
+}
+
+// openAIOnly are the fields that change what is asked for and that no other
+// dialect can say. Those that only tune, such as logit_bias or store, are left
+// out without a word.
+type openAIOnly struct {
+	Logprobs   bool            `json:"logprobs,omitempty"`
+	Modalities []string        `json:"modalities,omitempty"`
+	WebSearch  json.RawMessage `json:"web_search_options,omitempty"`
+}
+
+// check names the first field that cannot be carried over.
+func (o *openAIOnly) check() error {
+	switch {
+	case o.Logprobs:
+		return unsupported("logprobs", "logprobs cannot be asked of this model")
+	case !isNull(o.WebSearch):
+		return unsupported("web_search_options", "web_search_options exist only at OpenAI")
+	}
+	for _, m := range o.Modalities {
+		if m != "text" {
+			return unsupported("modalities", "this model answers in text alone")
+		}
+	}
+	return nil
 }
 
 type openAIOptions struct {
@@ -46,6 +78,8 @@ type openAITurn struct {
 	Name             string              `json:"name,omitempty"`
 	Refusal          string              `json:"refusal,omitempty"`
 	ReasoningContent string              `json:"reasoning_content,omitempty"`
+	Reasoning        json.RawMessage     `json:"reasoning,omitempty"`     // read: Groq and OpenRouter call it so
+	FunctionCall     *openAIFunction     `json:"function_call,omitempty"` // read
 	ToolCalls        []openAIRequestCall `json:"tool_calls,omitempty"`
 	ToolCallID       string              `json:"tool_call_id,omitempty"`
 }
@@ -57,26 +91,31 @@ type openAIRequestCall struct {
 		Name      string          `json:"name"`
 		Arguments json.RawMessage `json:"arguments"`
 	} `json:"function"`
+	Extra *openAIExtra `json:"extra_content,omitempty"` // read: Gemini's signature
 }
 
 type openAITool struct {
-	Type     string `json:"type"`
-	Function struct {
-		Name        string          `json:"name"`
-		Description string          `json:"description,omitempty"`
-		Parameters  json.RawMessage `json:"parameters,omitempty"`
-		Strict      *bool           `json:"strict,omitempty"`
-	} `json:"function"`
+	Type     string             `json:"type"`
+	Function openAIToolFunction `json:"function"`
+}
+
+type openAIToolFunction struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters,omitempty"`
+	Strict      *bool           `json:"strict,omitempty"`
 }
 
 type openAIFormat struct {
-	Type       string `json:"type"`
-	JSONSchema *struct {
-		Name        string          `json:"name"`
-		Description string          `json:"description,omitempty"`
-		Schema      json.RawMessage `json:"schema,omitempty"`
-		Strict      *bool           `json:"strict,omitempty"`
-	} `json:"json_schema,omitempty"`
+	Type       string        `json:"type"`
+	JSONSchema *openAISchema `json:"json_schema,omitempty"`
+}
+
+type openAISchema struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Schema      json.RawMessage `json:"schema,omitempty"`
+	Strict      *bool           `json:"strict,omitempty"`
 }
 
 // openAIPart is a piece of a turn's content.
@@ -87,6 +126,20 @@ type openAIPart struct {
 	ImageURL   *openAIImage     `json:"image_url,omitempty"`
 	InputAudio *openAIAudio     `json:"input_audio,omitempty"`
 	File       *openAIInputFile `json:"file,omitempty"`
+
+	// Read, never written: Mistral's.
+	Thinking    json.RawMessage `json:"thinking,omitempty"`
+	DocumentURL string          `json:"document_url,omitempty"`
+}
+
+// UnmarshalJSON takes an image_url that is a bare string, as Mistral has it.
+func (i *openAIImage) UnmarshalJSON(b []byte) error {
+	if s, ok := unquote(b); ok {
+		*i = openAIImage{URL: s}
+		return nil
+	}
+	type plain openAIImage
+	return json.Unmarshal(b, (*plain)(i))
 }
 
 type openAIImage struct {
@@ -115,7 +168,8 @@ func wrongType(err error) *llm.Error {
 	e := &llm.Error{Class: llm.InvalidRequest, Code: "invalid_type", Msg: "the request is not of the documented form", Err: nil}
 	if t, ok := err.(*json.UnmarshalTypeError); ok {
 		e.Param = clip(t.Field)
-		e.Msg = fmt.Sprintf("%s has the wrong type: %s is expected, not %s", clip(t.Field), typeName(t.Type.Kind().String()), t.Value)
+		got, _, _ := strings.Cut(t.Value, " ") // number 1.5 is the client's content
+		e.Msg = fmt.Sprintf("%s has the wrong type: %s is expected, not %s", clip(t.Field), typeName(t.Type.Kind().String()), got)
 	}
 	return e
 }
@@ -130,6 +184,8 @@ func typeName(kind string) string {
 		return "true or false"
 	case "string":
 		return "a string"
+	case "int", "int64":
+		return "a whole number"
 	}
 	return "a number"
 }
@@ -141,11 +197,19 @@ func (openAI) Decode(body []byte, model string, stream bool) (*llm.Request, erro
 	}
 	r := &llm.Request{Model: model, Stream: stream, MaxTokens: o.MaxCompletionTokens, Temperature: o.Temperature, TopP: o.TopP, TopK: o.TopK,
 		Seed: o.Seed, FrequencyPenalty: o.FrequencyPenalty, PresencePenalty: o.PresencePenalty, User: o.User, Tier: o.ServiceTier}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if len(o.Messages) == 0 {
+		return nil, unsupported("messages", "messages is missing or empty")
+	}
 	if r.MaxTokens == nil {
 		r.MaxTokens = o.MaxTokens
 	}
 	if o.N != nil {
-		r.N = *o.N
+		if r.N = *o.N; r.N < 1 || r.N > 128 {
+			return nil, unsupported("n", "n is not between 1 and 128")
+		}
 	}
 	switch s := o.Stop.(type) {
 	case nil:
@@ -179,27 +243,62 @@ func (openAI) Decode(body []byte, model string, stream bool) (*llm.Request, erro
 
 func decodeOpenAITools(o *openAIRequest, r *llm.Request) error {
 	for i, t := range o.Tools {
-		if t.Type != "function" {
+		if t.Type != "function" && (t.Type != "" || t.Function.Name == "") {
 			return unsupported(fmt.Sprintf("tools[%d].type", i), "tools of type %q exist only at OpenAI", clip(t.Type))
 		}
-		r.Tools = append(r.Tools, llm.Tool{Name: t.Function.Name, Description: t.Function.Description, Schema: t.Function.Parameters, Strict: t.Function.Strict})
+		r.Tools = append(r.Tools, t.Function.neutral())
+	}
+	for _, f := range o.Functions {
+		r.Tools = append(r.Tools, f.neutral())
 	}
 	r.ParallelOff = o.ParallelToolCalls != nil && !*o.ParallelToolCalls
-	if !isNull(o.ToolChoice) {
-		if s, ok := unquote(o.ToolChoice); ok {
-			r.ToolChoice.Mode = s
-		} else {
-			var c struct {
-				Function struct {
-					Name string `json:"name"`
-				} `json:"function"`
-			}
-			if json.Unmarshal(o.ToolChoice, &c) != nil || c.Function.Name == "" {
-				return unsupported("tool_choice", "tool_choice names no function")
-			}
-			r.ToolChoice = llm.ToolChoice{Mode: "function", Name: c.Function.Name}
-		}
+	choice := o.ToolChoice
+	if isNull(choice) {
+		choice = o.FunctionCall
 	}
+	if err := decodeOpenAIToolChoice(choice, r); err != nil {
+		return err
+	}
+	return decodeOpenAIFormat(o, r)
+}
+
+func (f *openAIToolFunction) neutral() llm.Tool {
+	t := llm.Tool{Name: f.Name, Description: f.Description, Strict: f.Strict}
+	if !isNull(f.Parameters) {
+		t.Schema = f.Parameters
+	}
+	return t
+}
+
+func decodeOpenAIToolChoice(raw json.RawMessage, r *llm.Request) error {
+	if isNull(raw) {
+		return nil
+	}
+	if s, ok := unquote(raw); ok {
+		switch s {
+		case "auto", "none", "required":
+			r.ToolChoice.Mode = s
+		case "any": // Mistral's word
+			r.ToolChoice.Mode = "required"
+		default:
+			return unsupported("tool_choice", "tool_choice is none of auto, none, required and a function")
+		}
+		return nil
+	}
+	var c struct {
+		Name     string `json:"name"` // of function_call
+		Function struct {
+			Name string `json:"name"`
+		} `json:"function"`
+	}
+	if json.Unmarshal(raw, &c) != nil || c.Function.Name+c.Name == "" {
+		return unsupported("tool_choice", "tool_choice names no function")
+	}
+	r.ToolChoice = llm.ToolChoice{Mode: "function", Name: orElse(c.Function.Name, c.Name)}
+	return nil
+}
+
+func decodeOpenAIFormat(o *openAIRequest, r *llm.Request) error {
 	if f := o.ResponseFormat; f != nil {
 		switch f.Type {
 		case "", "text":
@@ -228,31 +327,29 @@ func decodeOpenAITurn(t *openAITurn, i int, r *llm.Request, names map[string]str
 	case "user":
 		addTurn(r, llm.User, parts)
 	case "assistant":
-		if t.ReasoningContent != "" {
-			parts = append([]llm.Part{{Kind: llm.PartReasoning, Text: t.ReasoningContent}}, parts...)
+		if think := orElse(t.ReasoningContent, plainText(t.Reasoning)); think != "" {
+			parts = append([]llm.Part{{Kind: llm.PartReasoning, Text: think}}, parts...)
 		}
 		if t.Refusal != "" {
 			parts = append(parts, llm.Part{Kind: llm.PartRefusal, Text: t.Refusal})
 		}
-		for _, c := range t.ToolCalls {
-			f := openAIFunction{Arguments: c.Function.Arguments}
-			args := f.arguments()
-			if strings.TrimSpace(args) == "" {
-				args = "{}"
+		if t.FunctionCall != nil && len(t.ToolCalls) == 0 {
+			c := openAIRequestCall{ID: t.FunctionCall.Name}
+			c.Function.Name, c.Function.Arguments = t.FunctionCall.Name, t.FunctionCall.Arguments
+			t.ToolCalls = []openAIRequestCall{c}
+		}
+		for j := range t.ToolCalls {
+			p, err := t.ToolCalls[j].neutral(fmt.Sprintf("messages[%d].tool_calls[%d]", i, j))
+			if err != nil {
+				return err
 			}
-			if !json.Valid([]byte(args)) || strings.TrimSpace(args)[0] != '{' {
-				return unsupported(fmt.Sprintf("messages[%d].tool_calls", i), "the arguments of tool call %q are not a JSON object", clip(c.ID))
-			}
-			names[c.ID] = c.Function.Name
-			parts = append(parts, llm.Part{Kind: llm.PartToolCall, ToolID: c.ID, ToolName: c.Function.Name, Args: json.RawMessage(args)})
+			names[p.ToolID] = p.ToolName
+			parts = append(parts, p)
 		}
 		addTurn(r, llm.Assistant, parts)
 	case "tool", "function":
-		name := names[t.ToolCallID]
-		if name == "" {
-			name = t.Name
-		}
-		p := llm.Part{Kind: llm.PartToolResult, ToolID: t.ToolCallID, ToolName: name}
+		id := orElse(t.ToolCallID, t.Name) // a function result has its name alone
+		p := llm.Part{Kind: llm.PartToolResult, ToolID: id, ToolName: orElse(names[id], t.Name)}
 		for _, q := range parts {
 			if q.Kind == llm.PartText {
 				p.Text += q.Text
@@ -265,6 +362,24 @@ func decodeOpenAITurn(t *openAITurn, i int, r *llm.Request, names map[string]str
 		return unsupported(fmt.Sprintf("messages[%d].role", i), "role %q is not known", clip(t.Role))
 	}
 	return nil
+}
+
+// neutral is a call of the conversation so far. Arguments that the model itself
+// got wrong are refused: other dialects hold an object there.
+func (c *openAIRequestCall) neutral(field string) (llm.Part, error) {
+	f := openAIFunction{Arguments: c.Function.Arguments}
+	args := strings.TrimSpace(f.arguments())
+	if args == "" || args == "null" {
+		args = "{}"
+	}
+	if args[0] != '{' || !json.Valid([]byte(args)) {
+		return llm.Part{}, unsupported(field, "the arguments of %s are not a JSON object", field)
+	}
+	p := llm.Part{Kind: llm.PartToolCall, ToolID: c.ID, ToolName: c.Function.Name, Args: json.RawMessage(args)}
+	if c.Extra != nil {
+		p.Signature = c.Extra.Google.Signature
+	}
+	return p, nil
 }
 
 // addTurn appends parts, to the turn before where it is the same speaker's: all
@@ -293,191 +408,66 @@ func decodeOpenAIContent(raw json.RawMessage, i int) ([]llm.Part, error) {
 		return nil, unsupported(field, "%s is neither a string nor an array of parts", field)
 	}
 	var parts []llm.Part
-	for _, p := range in {
-		switch {
-		case p.Type == "text":
-			parts = append(parts, llm.Part{Kind: llm.PartText, Text: p.Text})
-		case p.Type == "refusal":
-			parts = append(parts, llm.Part{Kind: llm.PartRefusal, Text: p.Refusal})
-		case p.Type == "image_url" && p.ImageURL != nil:
-			q := llm.Part{Kind: llm.PartImage, Detail: p.ImageURL.Detail}
-			q.MediaType, q.Data, q.URL = dataURL(p.ImageURL.URL)
-			parts = append(parts, q)
-		case p.Type == "input_audio" && p.InputAudio != nil:
-			parts = append(parts, llm.Part{Kind: llm.PartAudio, MediaType: "audio/" + p.InputAudio.Format, Data: p.InputAudio.Data})
-		case p.Type == "file" && p.File != nil && p.File.FileData != "":
-			q := llm.Part{Kind: llm.PartFile, Name: p.File.Filename}
-			q.MediaType, q.Data, q.URL = dataURL(p.File.FileData)
-			if q.MediaType == "" {
-				q.MediaType = mime.TypeByExtension(path.Ext(q.Name))
-			}
-			parts = append(parts, q)
-		default:
-			return nil, unsupported(field, "content of type %q cannot be carried over to this model", clip(p.Type))
+	for j := range in {
+		p, err := in[j].neutral(fmt.Sprintf("%s[%d]", field, j))
+		if err != nil {
+			return nil, err
 		}
+		parts = append(parts, p)
 	}
 	return parts, nil
 }
 
-// dataURL splits data:TYPE;base64,DATA; anything else is a plain URL.
-func dataURL(s string) (mediaType, data, url string) {
-	rest, ok := strings.CutPrefix(s, "data:")
-	if !ok {
+func (p *openAIPart) neutral(field string) (llm.Part, error) {
+	switch {
+	case p.Type == "text":
+		return llm.Part{Kind: llm.PartText, Text: p.Text}, nil
+	case p.Type == "refusal":
+		return llm.Part{Kind: llm.PartRefusal, Text: p.Refusal}, nil
+	case p.Type == "thinking":
+		return llm.Part{Kind: llm.PartReasoning, Text: plainText(p.Thinking)}, nil
+	case p.Type == "image_url" && p.ImageURL != nil && p.ImageURL.URL != "":
+		q := llm.Part{Kind: llm.PartImage, Detail: p.ImageURL.Detail}
+		q.MediaType, q.Data, q.URL = dataURL(p.ImageURL.URL)
+		return q, nil
+	case p.Type == "input_audio" && p.InputAudio != nil && p.InputAudio.Data != "":
+		return llm.Part{Kind: llm.PartAudio, MediaType: "audio/" + orElse(p.InputAudio.Format, "wav"), Data: p.InputAudio.Data}, nil
+	case p.Type == "document_url" && p.DocumentURL != "":
+		q := llm.Part{Kind: llm.PartFile}
+		q.MediaType, q.Data, q.URL = dataURL(p.DocumentURL)
+		return q, nil
+	case p.Type == "file" && p.File != nil && p.File.FileData != "":
+		q := llm.Part{Kind: llm.PartFile, Name: p.File.Filename}
+		q.MediaType, q.Data, q.URL = dataURL(p.File.FileData)
+		if q.MediaType == "" {
+			q.MediaType = mime.TypeByExtension(path.Ext(q.Name))
+			if !strings.Contains(q.URL, "://") { // bare base64
+				q.Data, q.URL = q.URL, ""
+			}
+		}
+		return q, nil
+	case p.Type == "file" && p.File != nil && p.File.FileID != "":
+		return llm.Part{}, unsupported(field, "%s is a file kept at OpenAI: it cannot be carried over to another provider; send its content", field)
+	case p.Type == "image_url", p.Type == "input_audio", p.Type == "file":
+		return llm.Part{}, unsupported(field, "%s is of type %s and holds none", field, p.Type)
+	}
+	return llm.Part{}, unsupported(field, "%s is of type %q, which cannot be carried over to this model", field, clip(p.Type))
+}
+
+// dataURL splits data:TYPE;base64,DATA; anything else is a plain URL. Data that
+// is percent-encoded comes out as base64 too.
+// https://www.rfc-editor.org/rfc/rfc2397
+func dataURL(s string) (mediaType, data, plain string) {
+	if len(s) < 5 || !strings.EqualFold(s[:5], "data:") {
 		return "", "", s
 	}
-	head, data, _ := strings.Cut(rest, ",")
+	head, data, _ := strings.Cut(s[5:], ",")
 	mediaType, _, _ = strings.Cut(head, ";")
-	return mediaType, data, ""
-}
-
-func (openAI) Encode(dst []byte, r *llm.Request, s *Spec) ([]byte, error) {
-	o := openAIRequest{Model: r.Model, Stream: r.Stream, Temperature: r.Temperature, TopP: r.TopP, Seed: r.Seed, FrequencyPenalty: r.FrequencyPenalty,
-		PresencePenalty: r.PresencePenalty, User: r.User, ServiceTier: r.Tier}
-	if s.Quirks.MaxCompletionTokens {
-		o.MaxCompletionTokens = r.MaxTokens
-	} else {
-		o.MaxTokens = r.MaxTokens
+	if strings.HasSuffix(strings.ToLower(head), ";base64") {
+		return mediaType, data, ""
 	}
-	if r.Stream && !s.Quirks.NoStreamOptions {
-		o.StreamOptions = &openAIOptions{IncludeUsage: true}
+	if text, err := url.PathUnescape(data); err == nil {
+		data = text
 	}
-	if r.N > 1 {
-		o.N = &r.N
-	}
-	if len(r.Stop) > 0 {
-		o.Stop = r.Stop
-	}
-	if r.Reasoning != nil {
-		o.ReasoningEffort = r.Reasoning.Effort
-		if o.ReasoningEffort == "" && r.Reasoning.Budget != nil {
-			o.ReasoningEffort = effortOf(*r.Reasoning.Budget)
-		}
-	}
-	if len(r.System) > 0 {
-		o.Messages = append(o.Messages, openAITurn{Role: "system", Content: appendJSON(nil, joinText(r.System))})
-	}
-	for _, m := range r.Messages {
-		o.Messages = append(o.Messages, encodeOpenAITurns(m)...)
-	}
-	for _, t := range r.Tools {
-		out := openAITool{Type: "function"}
-		out.Function.Name, out.Function.Description, out.Function.Parameters, out.Function.Strict = t.Name, t.Description, t.Schema, t.Strict
-		o.Tools = append(o.Tools, out)
-	}
-	if r.ParallelOff {
-		off := false
-		o.ParallelToolCalls = &off
-	}
-	switch r.ToolChoice.Mode {
-	case "":
-	case "function":
-		o.ToolChoice = appendJSON(nil, map[string]any{"type": "function", "function": map[string]string{"name": r.ToolChoice.Name}})
-	default:
-		o.ToolChoice = appendJSON(nil, r.ToolChoice.Mode)
-	}
-	if f := r.Format; f != nil {
-		o.ResponseFormat = &openAIFormat{Type: "json_object"}
-		if f.Schema != nil {
-			b := appendJSON(nil, map[string]any{"type": "json_schema", "json_schema": map[string]any{"name": orElse(f.Name, "answer"), "schema": f.Schema, "strict": f.Strict}})
-			o.ResponseFormat = nil
-			_ = json.Unmarshal(b, &o.ResponseFormat) // just written
-		}
-	}
-	b, err := json.Marshal(o)
-	if err != nil {
-		return nil, unsupported("", "the request holds a schema that is not JSON")
-	}
-	return append(dst, b...), nil
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}
-
-func joinText(parts []llm.Part) string {
-	var b strings.Builder
-	for i, p := range parts {
-		if i > 0 {
-			b.WriteString("\n\n")
-		}
-		b.WriteString(p.Text)
-	}
-	return b.String()
-}
-
-// encodeOpenAITurns writes a turn as OpenAI has it: tool results are turns of
-// their own, before what else the user says.
-func encodeOpenAITurns(m llm.Message) (turns []openAITurn) {
-	t := openAITurn{Role: string(m.Role)}
-	var parts []openAIPart
-	for _, p := range m.Parts {
-		switch p.Kind {
-		case llm.PartText:
-			parts = append(parts, openAIPart{Type: "text", Text: p.Text})
-		case llm.PartRefusal:
-			t.Refusal += p.Text
-		case llm.PartReasoning:
-			t.ReasoningContent += p.Text
-		case llm.PartImage:
-			parts = append(parts, openAIPart{Type: "image_url", ImageURL: &openAIImage{URL: urlOf(p), Detail: p.Detail}})
-		case llm.PartAudio:
-			parts = append(parts, openAIPart{Type: "input_audio", InputAudio: &openAIAudio{Data: p.Data, Format: strings.TrimPrefix(p.MediaType, "audio/")}})
-		case llm.PartFile:
-			parts = append(parts, openAIPart{Type: "file", File: &openAIInputFile{FileData: urlOf(p), Filename: orElse(p.Name, "file")}})
-		case llm.PartToolCall:
-			c := openAIRequestCall{ID: p.ToolID, Type: "function"}
-			c.Function.Name, c.Function.Arguments = p.ToolName, appendJSON(nil, string(p.Args))
-			t.ToolCalls = append(t.ToolCalls, c)
-		case llm.PartToolResult:
-			turns = append(turns, openAITurn{Role: "tool", ToolCallID: p.ToolID, Content: appendJSON(nil, p.Text)})
-		}
-	}
-	switch {
-	case len(parts) == 1 && parts[0].Type == "text":
-		t.Content = appendJSON(nil, parts[0].Text)
-	case len(parts) > 0:
-		t.Content = appendJSON(nil, parts)
-	case len(t.ToolCalls) > 0:
-		t.Content = json.RawMessage("null")
-	case t.ReasoningContent == "" && t.Refusal == "":
-		return turns
-	}
-	return append(turns, t)
-}
-
-func urlOf(p llm.Part) string {
-	if p.URL != "" {
-		return p.URL
-	}
-	return "data:" + orElse(p.MediaType, "application/octet-stream") + ";base64," + p.Data
-}
-
-// effortOf is the effort nearest to a budget of reasoning tokens; budgetOf the
-// other way round. The steps are those of Gemini's OpenAI-compatible endpoint.
-// https://ai.google.dev/gemini-api/docs/openai
-func effortOf(budget int64) string {
-	switch {
-	case budget == 0:
-		return "none"
-	case budget > 0 && budget <= 1024:
-		return "low"
-	case budget > 0 && budget <= 8192:
-		return "medium"
-	}
-	return "high"
-}
-
-func budgetOf(effort string) int64 {
-	switch effort {
-	case "none":
-		return 0
-	case "minimal", "low":
-		return 1024
-	case "medium":
-		return 8192
-	}
-	return 24576
+	return orElse(mediaType, "text/plain"), base64.StdEncoding.EncodeToString([]byte(data)), ""
 }

@@ -19,15 +19,23 @@ type openAIWriter struct {
 	choices   []*openAIGathered
 }
 
-// openAIGathered is what has been said in one choice.
+// openAIGathered is what has been said in one choice; of a stream, only what
+// is needed to end it.
 type openAIGathered struct {
 	begun                   bool // the role went out
 	text, thinking, refusal strings.Builder
 	hasText                 bool
-	tools                   []openAIWrittenCall
+	tools                   []*openAIGatheredCall
 	logprobs                json.RawMessage
+	finished                bool
 	finish                  llm.FinishReason
 	native                  string
+}
+
+type openAIGatheredCall struct {
+	openAIWrittenCall
+	args    strings.Builder
+	hasArgs bool
 }
 
 type openAIWrittenCall struct {
@@ -38,6 +46,7 @@ type openAIWrittenCall struct {
 		Name      string `json:"name,omitempty"`
 		Arguments string `json:"arguments"`
 	} `json:"function"`
+	Extra *openAIExtra `json:"extra_content,omitempty"`
 }
 
 type openAIDelta struct {
@@ -117,74 +126,118 @@ func (w *openAIWriter) Event(dst []byte, e llm.Event) []byte {
 		return dst
 	}
 	c := w.choice(e.Choice)
-	var d openAIDelta
+	if !w.o.Stream {
+		c.add(e)
+		return dst
+	}
+	switch e.Kind {
+	case llm.EventText:
+		return w.chunk(dst, e.Choice, openAIChunkChoice{Delta: openAIDelta{Content: &e.Text}})
+	case llm.EventReasoning:
+		return w.chunk(dst, e.Choice, openAIChunkChoice{Delta: openAIDelta{ReasoningContent: e.Text}})
+	case llm.EventRefusal:
+		return w.chunk(dst, e.Choice, openAIChunkChoice{Delta: openAIDelta{Refusal: e.Text}})
+	case llm.EventLogprobs:
+		return w.chunk(dst, e.Choice, openAIChunkChoice{Logprobs: e.Data})
+	case llm.EventTool:
+		t := writtenCall(e)
+		at := len(c.tools)
+		t.Index = &at
+		c.tools = append(c.tools, &openAIGatheredCall{})
+		return w.call(dst, e.Choice, t)
+	case llm.EventToolDelta:
+		if e.Index < 0 || e.Index >= len(c.tools) || e.Text == "" {
+			return dst
+		}
+		c.tools[e.Index].hasArgs = true
+		return w.call(dst, e.Choice, argumentsDelta(e.Index, e.Text))
+	case llm.EventFinish:
+		return w.finish(dst, e.Choice, c, e.Finish, e.Native)
+	}
+	return dst
+}
+
+// add gathers what an event says for a plain reply.
+func (c *openAIGathered) add(e llm.Event) {
 	switch e.Kind {
 	case llm.EventText:
 		c.hasText = true
 		c.text.WriteString(e.Text)
-		d.Content = &e.Text
 	case llm.EventReasoning:
 		c.thinking.WriteString(e.Text)
-		d.ReasoningContent = e.Text
 	case llm.EventRefusal:
 		c.refusal.WriteString(e.Text)
-		d.Refusal = e.Text
-	case llm.EventTool:
-		t := openAIWrittenCall{ID: e.ToolID, Type: "function"}
-		t.Function.Name = e.ToolName
-		c.tools = append(c.tools, t)
-		at := len(c.tools) - 1
-		t.Index = &at
-		d.ToolCalls = []openAIWrittenCall{t}
-	case llm.EventToolDelta:
-		if len(c.tools) == 0 || e.Index >= len(c.tools) {
-			return dst
-		}
-		c.tools[e.Index].Function.Arguments += e.Text
-		t := openAIWrittenCall{Index: &e.Index}
-		t.Function.Arguments = e.Text
-		d.ToolCalls = []openAIWrittenCall{t}
 	case llm.EventLogprobs:
 		c.logprobs = e.Data
-		return dst
+	case llm.EventTool:
+		c.tools = append(c.tools, &openAIGatheredCall{openAIWrittenCall: writtenCall(e)})
+	case llm.EventToolDelta:
+		if e.Index >= 0 && e.Index < len(c.tools) {
+			c.tools[e.Index].args.WriteString(e.Text)
+		}
 	case llm.EventFinish:
 		c.finish, c.native = e.Finish, e.Native
-		if !w.o.Stream {
-			return dst
-		}
-		// A call without arguments is {} and not "".
-		for i := range c.tools {
-			if c.tools[i].Function.Arguments == "" {
-				c.tools[i].Function.Arguments = "{}"
-				t := openAIWrittenCall{Index: &i}
-				t.Function.Arguments = "{}"
-				dst = w.chunk(dst, e.Choice, c, openAIDelta{ToolCalls: []openAIWrittenCall{t}}, nil)
-			}
-		}
-		f := string(e.Finish)
-		return w.chunk(dst, e.Choice, c, openAIDelta{}, &f)
-	default:
-		return dst
 	}
-	if !w.o.Stream {
-		return dst
-	}
-	return w.chunk(dst, e.Choice, c, d, nil)
 }
 
-func (w *openAIWriter) chunk(dst []byte, i int, c *openAIGathered, d openAIDelta, finish *string) []byte {
-	if !c.begun {
-		c.begun = true
-		d.Role = "assistant"
-		if d.Content == nil && len(d.ToolCalls) == 0 {
-			empty := ""
-			d.Content = &empty
+func writtenCall(e llm.Event) openAIWrittenCall {
+	t := openAIWrittenCall{ID: e.ToolID, Type: "function"}
+	t.Function.Name = e.ToolName
+	if e.Signature != "" {
+		t.Extra = &openAIExtra{}
+		t.Extra.Google.Signature = e.Signature
+	}
+	return t
+}
+
+func argumentsDelta(i int, text string) openAIWrittenCall {
+	t := openAIWrittenCall{Index: &i}
+	t.Function.Arguments = text
+	return t
+}
+
+func (w *openAIWriter) call(dst []byte, choice int, t openAIWrittenCall) []byte {
+	return w.chunk(dst, choice, openAIChunkChoice{Delta: openAIDelta{ToolCalls: []openAIWrittenCall{t}}})
+}
+
+// finish ends a choice, once. A call without arguments is {} and not "".
+func (w *openAIWriter) finish(dst []byte, choice int, c *openAIGathered, reason llm.FinishReason, native string) []byte {
+	if c.finished {
+		return dst
+	}
+	c.finished = true
+	for i, t := range c.tools {
+		if !t.hasArgs {
+			dst = w.call(dst, choice, argumentsDelta(i, "{}"))
 		}
 	}
-	ch := openAIChunkChoice{Index: i, Delta: d, FinishReason: finish}
-	if finish != nil && c.native != *finish {
-		ch.Native = c.native
+	f := string(reason)
+	end := openAIChunkChoice{FinishReason: &f}
+	if native != f {
+		end.Native = native
 	}
+	return w.chunk(dst, choice, end)
+}
+
+// unsaid is the finish reason of a choice that gave none.
+func (c *openAIGathered) unsaid() llm.FinishReason {
+	if len(c.tools) > 0 {
+		return llm.FinishTools
+	}
+	return llm.FinishStop
+}
+
+// chunk writes a chunk of one choice, the first of a choice with the role.
+func (w *openAIWriter) chunk(dst []byte, choice int, ch openAIChunkChoice) []byte {
+	if c := w.choices[choice]; !c.begun {
+		c.begun = true
+		ch.Delta.Role = "assistant"
+		if ch.Delta.Content == nil && len(ch.Delta.ToolCalls) == 0 {
+			empty := ""
+			ch.Delta.Content = &empty
+		}
+	}
+	ch.Index = choice
 	return w.write(dst, openAIChunk{Choices: []openAIChunkChoice{ch}})
 }
 
@@ -196,6 +249,10 @@ func (w *openAIWriter) write(dst []byte, c openAIChunk) []byte {
 
 // End implements Writer.
 func (w *openAIWriter) End(dst []byte) []byte {
+	w.choice(0)
+	for i, c := range w.choices { // a client waits for the end of each
+		dst = w.finish(dst, i, c, c.unsaid(), "")
+	}
 	if w.o.Usage {
 		dst = w.write(dst, openAIChunk{Choices: []openAIChunkChoice{}, Usage: writtenUsage(w.usage)})
 	}
@@ -221,7 +278,11 @@ func (w *openAIWriter) Whole(dst []byte) []byte {
 	w.choice(0)
 	choices := make([]choice, len(w.choices))
 	for i, c := range w.choices {
-		m := message{Role: "assistant", ReasoningContent: c.thinking.String(), ToolCalls: c.tools}
+		m := message{Role: "assistant", ReasoningContent: c.thinking.String()}
+		for _, t := range c.tools {
+			t.Function.Arguments = orElse(t.args.String(), "{}")
+			m.ToolCalls = append(m.ToolCalls, t.openAIWrittenCall)
+		}
 		if c.hasText || len(c.tools) == 0 {
 			s := c.text.String()
 			m.Content = &s
@@ -230,14 +291,9 @@ func (w *openAIWriter) Whole(dst []byte) []byte {
 			s := c.refusal.String()
 			m.Refusal = &s
 		}
-		for j := range m.ToolCalls {
-			if m.ToolCalls[j].Function.Arguments == "" {
-				m.ToolCalls[j].Function.Arguments = "{}"
-			}
-		}
 		finish := c.finish
 		if finish == llm.FinishNone {
-			finish = llm.FinishStop
+			finish = c.unsaid()
 		}
 		choices[i] = choice{Index: i, Message: m, Logprobs: c.logprobs, FinishReason: string(finish)}
 		if c.native != string(finish) {

@@ -148,8 +148,12 @@ func refusal(status int, h http.Header) *llm.Error {
 	return e
 }
 
-// upstreamMessage is our text around an upstream's.
+// upstreamMessage is our text around an upstream's. What it says of a refused
+// key is left out: it tends to quote the key.
 func upstreamMessage(status int, msg string) string {
+	if status == http.StatusUnauthorized {
+		return "the provider answered 401: it refuses the gateway's key"
+	}
 	s := "the provider answered " + strconv.Itoa(status)
 	if msg = clip(msg); msg != "" {
 		s += ": " + msg
