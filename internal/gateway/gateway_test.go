@@ -177,6 +177,7 @@ func streamed(events ...string) http.HandlerFunc {
 		for _, e := range events {
 			io.WriteString(w, "data: "+e+"\n\n")
 			w.(http.Flusher).Flush()
+			time.Sleep(20 * time.Millisecond) // so that each event goes out before the next comes
 		}
 	}
 }
