@@ -1,9 +1,9 @@
 package provider
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
@@ -24,6 +24,12 @@ type anthropicRequest struct {
 	OutputConfig  *anthropicOutput `json:"output_config,omitempty"`
 	Metadata      *anthropicMeta   `json:"metadata,omitempty"`
 	ServiceTier   string           `json:"service_tier,omitempty"`
+
+	// Read only. OutputFormat is output_config.format as it was in beta; the
+	// other two exist only at Anthropic.
+	OutputFormat *anthropicFormat `json:"output_format,omitempty"`
+	MCPServers   json.RawMessage  `json:"mcp_servers,omitempty"`
+	Container    json.RawMessage  `json:"container,omitempty"`
 }
 
 type anthropicMeta struct {
@@ -56,6 +62,8 @@ type anthropicTool struct {
 	Name        string          `json:"name"`
 	Description string          `json:"description,omitempty"`
 	InputSchema json.RawMessage `json:"input_schema,omitempty"`
+	Strict      *bool           `json:"strict,omitempty"`
+	Cache       *anthropicCache `json:"cache_control,omitempty"`
 }
 
 type anthropicTurn struct {
@@ -75,7 +83,7 @@ type anthropicPart struct {
 	ToolUseID string           `json:"tool_use_id,omitempty"`
 	Content   json.RawMessage  `json:"content,omitempty"`
 	IsError   bool             `json:"is_error,omitempty"`
-	Thinking  string           `json:"thinking,omitempty"`
+	Thinking  *string          `json:"thinking,omitempty"` // in a thinking block always, also empty
 	Signature string           `json:"signature,omitempty"`
 	Data      string           `json:"data,omitempty"`
 	Cache     *anthropicCache  `json:"cache_control,omitempty"`
@@ -98,47 +106,89 @@ func (anthropic) Decode(body []byte, model string, stream bool) (*llm.Request, e
 	if err := json.Unmarshal(body, &a); err != nil {
 		return nil, wrongType(err)
 	}
+	switch {
+	case !isNull(a.MCPServers) && string(a.MCPServers) != "[]":
+		return nil, unsupported("mcp_servers", "mcp_servers exist only at Anthropic")
+	case !isNull(a.Container):
+		return nil, unsupported("container", "a container exists only at Anthropic")
+	}
 	r := &llm.Request{Model: model, Stream: stream, Temperature: a.Temperature, TopP: a.TopP, TopK: a.TopK, Stop: a.StopSequences, Tier: a.ServiceTier}
+	if r.Tier == "standard_only" {
+		r.Tier = "default" // OpenAI's word
+	}
 	if a.MaxTokens > 0 {
 		r.MaxTokens = &a.MaxTokens
 	}
 	if a.Metadata != nil {
 		r.User = a.Metadata.UserID
 	}
-	names := map[string]string{}
-	var err error
-	if r.System, err = decodeAnthropicParts(a.System, "system", names); err != nil {
+	if err := decodeAnthropicTurns(&a, r); err != nil {
 		return nil, err
-	}
-	for i, t := range a.Messages {
-		parts, err := decodeAnthropicParts(t.Content, fmt.Sprintf("messages[%d].content", i), names)
-		if err != nil {
-			return nil, err
-		}
-		switch t.Role {
-		case "user", "assistant":
-			addTurn(r, llm.Role(t.Role), parts)
-		default:
-			return nil, unsupported(fmt.Sprintf("messages[%d].role", i), "role %q is not known", clip(t.Role))
-		}
 	}
 	for i, t := range a.Tools {
 		if t.Type != "" && t.Type != "custom" {
 			return nil, unsupported(fmt.Sprintf("tools[%d].type", i), "tools of type %q exist only at Anthropic", clip(t.Type))
 		}
-		r.Tools = append(r.Tools, llm.Tool{Name: t.Name, Description: t.Description, Schema: t.InputSchema})
+		r.Tools = append(r.Tools, llm.Tool{Name: t.Name, Description: t.Description, Schema: t.InputSchema, Strict: t.Strict})
 	}
 	if c := a.ToolChoice; c != nil {
-		r.ParallelOff = c.ParallelOff
-		r.ToolChoice = llm.ToolChoice{Mode: map[string]string{"auto": "auto", "any": "required", "none": "none", "tool": "function"}[c.Type], Name: c.Name}
+		mode, ok := map[string]string{"auto": "auto", "any": "required", "none": "none", "tool": "function"}[c.Type]
+		if !ok {
+			return nil, unsupported("tool_choice.type", "tool_choice of type %q is not known", clip(c.Type))
+		}
+		r.ParallelOff, r.ToolChoice = c.ParallelOff, llm.ToolChoice{Mode: mode, Name: c.Name}
 	}
-	if t := a.Thinking; t != nil && t.Type == "enabled" {
-		r.Reasoning = &llm.Reasoning{Budget: &t.Budget, Include: true}
+	decodeAnthropicThinking(&a, r)
+	format := a.OutputFormat
+	if a.OutputConfig != nil && a.OutputConfig.Format != nil {
+		format = a.OutputConfig.Format
 	}
-	if o := a.OutputConfig; o != nil && o.Format != nil {
-		r.Format = &llm.Format{Schema: o.Format.Schema}
+	if format != nil {
+		r.Format = &llm.Format{Schema: format.Schema}
 	}
 	return r, nil
+}
+
+// decodeAnthropicThinking takes thinking, by budget or adaptive, and the effort
+// beside it. Thinking turned off is what Anthropic does anyway and asks nothing
+// of another provider.
+func decodeAnthropicThinking(a *anthropicRequest, r *llm.Request) {
+	var effort string
+	if a.OutputConfig != nil {
+		if effort = a.OutputConfig.Effort; effort == "max" {
+			effort = "xhigh"
+		}
+	}
+	switch t := a.Thinking; {
+	case t != nil && t.Type == "enabled":
+		r.Reasoning = &llm.Reasoning{Effort: effort, Budget: &t.Budget, Include: true}
+	case t != nil && t.Type == "adaptive":
+		r.Reasoning = &llm.Reasoning{Effort: effort, Include: true}
+	case effort != "":
+		r.Reasoning = &llm.Reasoning{Effort: effort}
+	}
+}
+
+func decodeAnthropicTurns(a *anthropicRequest, r *llm.Request) (err error) {
+	names := map[string]string{} // tool call id → name
+	if r.System, err = decodeAnthropicParts(a.System, "system", names); err != nil {
+		return err
+	}
+	for i, t := range a.Messages {
+		parts, err := decodeAnthropicParts(t.Content, fmt.Sprintf("messages[%d].content", i), names)
+		if err != nil {
+			return err
+		}
+		switch t.Role {
+		case "user", "assistant":
+			addTurn(r, llm.Role(t.Role), parts)
+		case "system": // an instruction given midway; elsewhere there is one place for them
+			r.System = append(r.System, parts...)
+		default:
+			return unsupported(fmt.Sprintf("messages[%d].role", i), "role %q is not known", clip(t.Role))
+		}
+	}
+	return nil
 }
 
 func decodeAnthropicParts(raw json.RawMessage, field string, names map[string]string) ([]llm.Part, error) {
@@ -166,16 +216,21 @@ func decodeAnthropicParts(raw json.RawMessage, field string, names map[string]st
 			if b.Type == "document" {
 				p.Kind, p.Name = llm.PartFile, b.Title
 			}
-			if b.Source == nil || b.Source.Type == "file" {
-				return nil, unsupported(field, "an uploaded file cannot be carried over to another provider")
+			if err := b.Source.decode(&p, field); err != nil {
+				return nil, err
 			}
-			p.MediaType, p.Data, p.URL = b.Source.MediaType, b.Source.Data, b.Source.URL
 		case "thinking":
-			p.Kind, p.Text, p.Signature = llm.PartReasoning, b.Thinking, b.Signature
+			p.Kind, p.Signature = llm.PartReasoning, b.Signature
+			if b.Thinking != nil {
+				p.Text = *b.Thinking
+			}
 		case "redacted_thinking":
 			p.Kind, p.Signature, p.Redacted = llm.PartReasoning, b.Data, true
 		case "tool_use":
 			p.Kind, p.ToolID, p.ToolName, p.Args = llm.PartToolCall, b.ID, b.Name, b.Input
+			if isNull(p.Args) {
+				p.Args = json.RawMessage("{}")
+			}
 			names[b.ID] = b.Name
 		case "tool_result":
 			p.Kind, p.ToolID, p.ToolName, p.IsError = llm.PartToolResult, b.ToolUseID, names[b.ToolUseID], b.IsError
@@ -198,129 +253,23 @@ func decodeAnthropicParts(raw json.RawMessage, field string, names map[string]st
 	return parts, nil
 }
 
-// defaultMaxTokens is asked for where the client set no bound: Anthropic wants
-// one, and every model since Claude 3.5 takes this.
-const defaultMaxTokens = 8192
-
-func (anthropic) Encode(dst []byte, r *llm.Request, _ *Spec) ([]byte, error) {
-	if r.N > 1 {
-		return nil, unsupported("n", "n is %d, and this provider gives one answer a request", r.N)
+// decode takes an image's or a document's source. Plain text is carried as
+// other files are, in base64.
+func (s *anthropicSource) decode(p *llm.Part, field string) error {
+	if s == nil {
+		return unsupported(field, "an image or document has no source")
 	}
-	a := anthropicRequest{Model: r.Model, Stream: r.Stream, MaxTokens: defaultMaxTokens, Temperature: r.Temperature, TopP: r.TopP, TopK: r.TopK, StopSequences: r.Stop}
-	if r.MaxTokens != nil {
-		a.MaxTokens = *r.MaxTokens
+	switch s.Type {
+	case "base64":
+		p.MediaType, p.Data = s.MediaType, s.Data
+	case "url":
+		p.MediaType, p.URL = s.MediaType, s.URL
+	case "text":
+		p.MediaType, p.Data = orElse(s.MediaType, "text/plain"), base64.StdEncoding.EncodeToString([]byte(s.Data))
+	case "file":
+		return unsupported(field, "an uploaded file cannot be carried over to another provider")
+	default:
+		return unsupported(field, "a source of type %q cannot be carried over to this model", clip(s.Type))
 	}
-	if a.Temperature != nil && *a.Temperature > 1 { // OpenAI's scale goes to 2, Anthropic's to 1
-		one := 1.0
-		a.Temperature = &one
-	}
-	if r.User != "" {
-		a.Metadata = &anthropicMeta{UserID: r.User}
-	}
-	if len(r.System) > 0 {
-		a.System = appendJSON(nil, encodeAnthropicParts(r.System))
-	}
-	for _, m := range r.Messages {
-		parts := encodeAnthropicParts(m.Parts)
-		if len(parts) > 0 {
-			a.Messages = append(a.Messages, anthropicTurn{Role: string(m.Role), Content: appendJSON(nil, parts)})
-		}
-	}
-	for _, t := range r.Tools {
-		schema := t.Schema
-		if isNull(schema) {
-			schema = json.RawMessage(`{"type":"object","properties":{}}`)
-		}
-		a.Tools = append(a.Tools, anthropicTool{Name: t.Name, Description: t.Description, InputSchema: schema})
-	}
-	if len(r.Tools) > 0 && (r.ToolChoice.Mode != "" || r.ParallelOff) {
-		kind := map[string]string{"": "auto", "auto": "auto", "required": "any", "none": "none", "function": "tool"}[r.ToolChoice.Mode]
-		a.ToolChoice = &anthropicChoice{Type: orElse(kind, "auto"), Name: r.ToolChoice.Name, ParallelOff: r.ParallelOff && kind != "none"}
-	}
-	think(&a, r)
-	if r.Format != nil && r.Format.Schema != nil {
-		a.OutputConfig = &anthropicOutput{Format: &anthropicFormat{Type: "json_schema", Schema: r.Format.Schema}}
-	} else if r.Format != nil {
-		return nil, unsupported("response_format", "this provider wants a JSON schema: response_format of type json_object has none")
-	}
-	b, err := json.Marshal(a)
-	if err != nil {
-		return nil, unsupported("", "the request holds a schema or arguments that are not JSON")
-	}
-	return append(dst, b...), nil
-}
-
-// think asks for thinking. Its budget is at least 1,024 and less than
-// max_tokens; sampling and a forced tool are refused beside it.
-// https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
-func think(a *anthropicRequest, r *llm.Request) {
-	if r.Reasoning == nil || r.Reasoning.Effort == "none" {
-		return
-	}
-	budget := budgetOf(r.Reasoning.Effort)
-	if r.Reasoning.Budget != nil {
-		budget = *r.Reasoning.Budget
-	}
-	budget = max(budget, 1024)
-	if r.MaxTokens == nil {
-		a.MaxTokens = budget + defaultMaxTokens
-	}
-	if a.MaxTokens <= 1024 || a.ToolChoice != nil && (a.ToolChoice.Type == "any" || a.ToolChoice.Type == "tool") {
-		return
-	}
-	a.Thinking = &anthropicThink{Type: "enabled", Budget: min(budget, a.MaxTokens-1)}
-	a.Temperature, a.TopK, a.TopP = nil, nil, nil
-}
-
-func encodeAnthropicParts(parts []llm.Part) []anthropicPart {
-	var out []anthropicPart
-	for _, p := range parts {
-		b := anthropicPart{}
-		if p.Cache != "" {
-			b.Cache = &anthropicCache{Type: "ephemeral"}
-			if p.Cache != "5m" {
-				b.Cache.TTL = p.Cache
-			}
-		}
-		switch p.Kind {
-		case llm.PartText, llm.PartRefusal:
-			if strings.TrimSpace(p.Text) == "" {
-				continue // an empty block is refused
-			}
-			b.Type, b.Text = "text", p.Text
-		case llm.PartImage, llm.PartFile:
-			b.Type = "image"
-			if p.Kind == llm.PartFile {
-				b.Type, b.Title = "document", p.Name
-			}
-			b.Source = &anthropicSource{Type: "base64", MediaType: p.MediaType, Data: p.Data}
-			if p.URL != "" {
-				b.Source = &anthropicSource{Type: "url", URL: p.URL}
-			}
-		case llm.PartReasoning:
-			switch {
-			case p.Redacted:
-				b.Type, b.Data = "redacted_thinking", p.Signature
-			case p.Signature == "":
-				continue // thinking without its signature is refused
-			default:
-				b.Type, b.Thinking, b.Signature = "thinking", p.Text, p.Signature
-			}
-		case llm.PartToolCall:
-			b.Type, b.ID, b.Name, b.Input = "tool_use", p.ToolID, p.ToolName, p.Args
-		case llm.PartToolResult:
-			b.Type, b.ToolUseID, b.IsError = "tool_result", p.ToolID, p.IsError
-			inner := encodeAnthropicParts(p.Parts)
-			if p.Text != "" {
-				inner = append([]anthropicPart{{Type: "text", Text: p.Text}}, inner...)
-			}
-			if len(inner) > 0 {
-				b.Content = appendJSON(nil, inner)
-			}
-		default:
-			continue
-		}
-		out = append(out, b)
-	}
-	return out
+	return nil
 }
