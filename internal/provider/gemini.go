@@ -263,11 +263,14 @@ type geminiPart struct {
 	FunctionResponse *geminiResult   `json:"functionResponse,omitempty"`
 	Executable       json.RawMessage `json:"executableCode,omitempty"`
 	CodeResult       json.RawMessage `json:"codeExecutionResult,omitempty"`
+	ServerCall       json.RawMessage `json:"toolCall,omitempty"`     // of a tool that Google runs
+	ServerResult     json.RawMessage `json:"toolResponse,omitempty"` // its answer
 }
 
 type geminiBlob struct {
 	MIMEType string `json:"mimeType"`
 	Data     string `json:"data"`
+	Name     string `json:"displayName,omitempty"`
 }
 
 type geminiFile struct {
@@ -285,8 +288,10 @@ type geminiResult struct {
 	ID       string          `json:"id,omitempty"`
 	Name     string          `json:"name"`
 	Response json.RawMessage `json:"response"`
+	Parts    []geminiPart    `json:"parts,omitempty"` // images and files, from Gemini 3 on
 }
 
+// geminiContent is what a model said.
 type geminiContent struct {
 	Role  string       `json:"role,omitempty"`
 	Parts []geminiPart `json:"parts,omitempty"`
