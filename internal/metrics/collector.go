@@ -1,9 +1,12 @@
 package metrics
 
 import (
-	"sync/atomic"
+	"cmp"
+	"maps"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/sheepgate/sheepgate/internal/call"
 )
@@ -27,86 +30,127 @@ var (
 	descFallbacks = desc("fallbacks_total", "Calls answered by another target than the first.", "model", "provider")
 	descAttempts  = desc("attempts_total", "Tries at an upstream, by what became of them.", "model", "provider", "class")
 	descInFlight  = desc("in_flight", "Requests under way.", "model", "provider")
+	descChecks    = desc("quality_checks_total", "Results of the quality checks.", "check", "result", "model")
 	descDenied    = desc("unauthenticated_total", "Requests without a valid key.")
 	descLost      = desc("calls_lost_total", "Calls that could not be kept.")
 	descPending   = desc("calls_pending", "Calls that ended and are not stored yet.")
 	descBuild     = desc("build_info", "The running version.", "version")
 )
 
-// A collector writes a table at scrape time.
+// A collector writes a table at scrape time: a full one with all that m knows.
 type collector struct {
-	m    *Metrics
-	t    *table
-	full bool
+	m *Metrics
+	t *table
 }
 
 // Describe implements prometheus.Collector. The set is not known beforehand.
 func (c collector) Describe(chan<- *prometheus.Desc) {}
 
-func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
-	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, n int64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 }
 
 func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
 	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
-func (h *histogram) collect(ch chan<- prometheus.Metric, d *prometheus.Desc, labels ...string) {
-	sum := h.sum.Load()
-	cumulative := make(map[float64]uint64, len(h.le))
-	var n uint64
-	for i, le := range h.le {
-		n += uint64(h.n[i].Load())
-		cumulative[le] = n
-	}
-	n += uint64(h.n[len(h.le)].Load())
-	ch <- prometheus.MustNewConstHistogram(d, n, float64(sum)/1e9, cumulative, labels...)
-}
-
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	c.t.m.Range(func(k, v any) bool {
-		m, s := k.(Model), v.(*series)
-		at := []string{m.Model, m.Provider}
-		for i, code := range call.Codes {
-			counter(ch, descRequests, float64(s.codes[i].Load()), m.Model, m.Provider, code)
-		}
-		counter(ch, descTokens, float64(s.input.Load()), "input", m.Model, m.Provider)
-		counter(ch, descTokens, float64(s.output.Load()), "output", m.Model, m.Provider)
-		counter(ch, descCost, float64(s.cost.Load())/1e9, "usd", m.Model, m.Provider)
-		s.latency.collect(ch, descLatency, at...)
-		if !c.full {
-			return true
-		}
-		counter(ch, descCached, float64(s.cached.Load()), at...)
-		counter(ch, descWritten, float64(s.written.Load()), at...)
-		counter(ch, descReasoning, float64(s.reasoning.Load()), at...)
-		counter(ch, descUnpriced, float64(s.unpriced.Load()), at...)
-		counter(ch, descFallbacks, float64(s.fallbacks.Load()), at...)
-		s.ttft.collect(ch, descTTFT, at...)
-		s.perToken.collect(ch, descPerToken, at...)
-		s.overhead.collect(ch, descOverhead, at...)
-		return true
-	})
-	if !c.full {
+	for l, s := range *c.t.m.Load() {
+		s.collect(ch, l)
+	}
+	if !c.t.full {
 		return
 	}
-	c.m.attempt.Range(func(k, v any) bool {
-		l := k.([3]string)
-		counter(ch, descAttempts, float64(v.(*atomic.Int64).Load()), l[1], l[0], l[2])
-		return true
-	})
-	counter(ch, descDenied, float64(c.m.denied.Load()))
-	gauge(ch, descBuild, 1, c.m.o.Version)
+	c.m.collectChecks(ch)
+	counter(ch, descDenied, c.m.denied.Load())
+	gauge(ch, descBuild, 1, cmp.Or(c.m.o.Version, "unknown"))
 	if c.m.o.Lost != nil {
-		counter(ch, descLost, float64(c.m.o.Lost()))
+		counter(ch, descLost, c.m.o.Lost())
 	}
 	if c.m.o.Pending != nil {
 		gauge(ch, descPending, float64(c.m.o.Pending()))
 	}
 	if c.m.o.Live != nil {
-		for _, l := range c.m.o.Live().Models {
-			gauge(ch, descInFlight, float64(l.InFlight), l.Model, l.Provider)
+		c.m.collectLive(ch, c.m.o.Live())
+	}
+}
+
+func (s *series) collect(ch chan<- prometheus.Metric, l Model) {
+	at := []string{l.Model, l.Provider}
+	pairs := []*dto.LabelPair{pair("model", l.Model), pair("provider", l.Provider)}
+	for i, code := range call.Codes {
+		counter(ch, descRequests, s.codes[i].Load(), l.Model, l.Provider, code)
+	}
+	counter(ch, descTokens, s.input.Load(), "input", l.Model, l.Provider)
+	counter(ch, descTokens, s.output.Load(), "output", l.Model, l.Provider)
+	ch <- prometheus.MustNewConstMetric(descCost, prometheus.CounterValue, float64(s.cost.Load())/1e9, "usd", l.Model, l.Provider)
+	ch <- sample{descLatency, s.latency, pairs}
+	if s.extra == nil {
+		return
+	}
+	counter(ch, descCached, s.cached.Load(), at...)
+	counter(ch, descWritten, s.written.Load(), at...)
+	counter(ch, descReasoning, s.reasoning.Load(), at...)
+	counter(ch, descUnpriced, s.unpriced.Load(), at...)
+	counter(ch, descFallbacks, s.fallbacks.Load(), at...)
+	ch <- sample{descTTFT, s.ttft, pairs}
+	ch <- sample{descPerToken, s.perToken, pairs}
+	ch <- sample{descOverhead, s.overhead, pairs}
+	for i, class := range classes {
+		if n := s.attempts[i].Load(); n > 0 || i == 0 {
+			counter(ch, descAttempts, n, l.Model, l.Provider, string(class))
 		}
 	}
+}
+
+func pair(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
+
+func (m *Metrics) collectChecks(ch chan<- prometheus.Metric) {
+	m.mu.Lock()
+	checks := maps.Clone(m.checks)
+	m.mu.Unlock()
+	for k, n := range checks {
+		counter(ch, descChecks, n, k[0], k[1], k[2])
+	}
+}
+
+// collectLive writes what the data plane publishes, summed where two deployments
+// share a label.
+func (m *Metrics) collectLive(ch chan<- prometheus.Metric, live call.Live) {
+	inFlight := map[Model]int64{}
+	for _, l := range live.Models {
+		inFlight[m.label(l.Provider, l.Model)] += l.InFlight
+	}
+	for l, n := range inFlight {
+		gauge(ch, descInFlight, float64(n), l.Model, l.Provider)
+	}
+}
+
+// zeros makes the series of the configured models, for a key that may use any.
+func (t *table) zeros(models []Model) *table {
+	all := maps.Clone(*t.m.Load())
+	for _, l := range models[:min(len(models), maxSeries)] {
+		if _, ok := all[l]; !ok {
+			all[l] = newSeries(false)
+		}
+	}
+	z := newTable(false)
+	z.m.Store(&all)
+	return z
+}
+
+// uses is p's models as the metrics name them: those of its list that are
+// configured by that very name, or all.
+func (m *Metrics) uses(p *call.Principal) []Model {
+	if len(p.Models) == 0 {
+		return m.o.Models
+	}
+	var list []Model
+	for _, l := range m.o.Models {
+		if slices.Contains(p.Models, l.Model) || slices.Contains(p.Models, l.Provider+"/"+l.Model) {
+			list = append(list, l)
+		}
+	}
+	return list
 }
