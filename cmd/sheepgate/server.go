@@ -65,7 +65,7 @@ func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
 	}
 	tail := &call.Tail{}
 	m := metrics.New(metrics.Options{
-		Models: configured(g), Version: version(),
+		Models: configured(g), Providers: providerNames(g), Version: version(),
 		Known: func(p, model string) bool {
 			found, ok := g.Prices.Find(p, model)
 			return ok && found.ID == model
@@ -74,7 +74,7 @@ func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
 		Pending: func() int64 { return s.recorder.Pending() },
 		Lost:    func() int64 { return s.recorder.Lost() },
 	})
-	s.recorder = call.NewRecorder(log, []func(*call.Call){m.Observe}, tail, s.store)
+	s.recorder = call.NewRecorder(log, []func(*call.Call){m.Observe}, tail, s.store, m)
 	s.gateway = gateway.New(g, nil, s.recorder.Add, m.Unauthenticated, log)
 
 	mux := http.NewServeMux()
@@ -250,6 +250,14 @@ func prices(c *config.Config) (*price.Catalogue, error) {
 	return price.Default().With(own), nil
 }
 
+func providerNames(g *gateway.Config) []string {
+	var names []string
+	for i := range g.Providers {
+		names = append(names, g.Providers[i].Name)
+	}
+	return names
+}
+
 // configured are the models whose metrics exist from the start: the targets of
 // aliases, and what the catalogue gives to a configured provider.
 func configured(g *gateway.Config) []metrics.Model {
@@ -272,7 +280,7 @@ func configured(g *gateway.Config) []metrics.Model {
 	}
 	for _, m := range g.Prices.Models() {
 		for _, p := range g.Providers {
-			if p.Name == m.Provider && m.Deactivated == "" {
+			if p.Name == m.Provider {
 				add(metrics.Model{Provider: p.Name, Model: m.ID})
 			}
 		}

@@ -94,9 +94,11 @@ func (s *series) collect(ch chan<- prometheus.Metric, l Model) {
 	counter(ch, descReasoning, s.reasoning.Load(), at...)
 	counter(ch, descUnpriced, s.unpriced.Load(), at...)
 	counter(ch, descFallbacks, s.fallbacks.Load(), at...)
-	ch <- sample{descTTFT, s.ttft, pairs}
-	ch <- sample{descPerToken, s.perToken, pairs}
-	ch <- sample{descOverhead, s.overhead, pairs}
+	for d, h := range map[*prometheus.Desc]*histogram{descTTFT: s.ttft, descPerToken: s.perToken, descOverhead: s.overhead} {
+		if h.used() { // fifty lines a model, most of whose models are never called
+			ch <- sample{d, h, pairs}
+		}
+	}
 	for i, class := range classes {
 		if n := s.attempts[i].Load(); n > 0 || i == 0 {
 			counter(ch, descAttempts, n, l.Model, l.Provider, string(class))

@@ -55,6 +55,15 @@ func (h *histogram) add(d time.Duration) {
 	}
 }
 
+func (h *histogram) used() bool {
+	for i := range h.n {
+		if h.n[i].Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // A native is the buckets of a native histogram of schema 3: eight to a
 // doubling, each 9 % wider than the one before.
 // https://prometheus.io/docs/specs/native_histograms/
