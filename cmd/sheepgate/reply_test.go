@@ -148,6 +148,9 @@ func readGemini(docs []any) (w wanted) {
 		if u == nil {
 			continue
 		}
+		if at(u, "promptTokenCount") == nil && at(u, "candidatesTokenCount") == nil {
+			continue // a bare total says nothing that can be billed
+		}
 		w.reported = true
 		w.usage = [5]int64{num(u, "promptTokenCount") + num(u, "toolUsePromptTokenCount"),
 			num(u, "candidatesTokenCount") + num(u, "thoughtsTokenCount"), num(u, "cachedContentTokenCount"), 0, num(u, "thoughtsTokenCount")}
