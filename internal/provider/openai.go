@@ -21,6 +21,7 @@ func (openAI) Path(string, bool) string { return "/chat/completions" }
 func (openAI) SetHeader(h http.Header, key string, client http.Header) {
 	h["Content-Type"] = jsonType
 	h["User-Agent"] = userAgent
+	h["Accept-Encoding"] = identity
 	if key != "" {
 		h["Authorization"] = []string{"Bearer " + key}
 	}
@@ -30,6 +31,7 @@ func (openAI) SetHeader(h http.Header, key string, client http.Header) {
 var (
 	jsonType  = []string{"application/json"}
 	userAgent = []string{"sheepgate"}
+	identity  = []string{"identity"} // what we meter we must be able to read
 )
 
 // pass copies the named headers of a client; nothing else of them goes out.

@@ -208,7 +208,7 @@ func (r *openAIReader) Frame(f Frame, emit func(llm.Event)) (pass bool, err erro
 // but more content of the only choice: once the first content has been seen,
 // the Summary needs nothing of it. Most frames of a stream are such.
 func plainDelta(data []byte) bool {
-	plain := true
+	plain, choices := true, false
 	s := scanner{b: data}
 	if s.peek() != '{' {
 		return false
@@ -234,6 +234,7 @@ func plainDelta(data []byte) bool {
 		case "error":
 			plain = plain && c == 'n'
 		case "choices":
+			choices = true
 			if c != '[' {
 				plain = false
 				break
@@ -251,7 +252,7 @@ func plainDelta(data []byte) bool {
 		return s.skip(1)
 	})
 	s.peek()
-	return err == nil && plain && s.i == len(data)
+	return err == nil && plain && choices && s.i == len(data)
 }
 
 // take adds a reply or a chunk to the Summary and emits its events. It says
@@ -348,7 +349,7 @@ func (r *openAIReader) message(choice int, m *openAIMessage, send func(llm.Event
 	if m.Refusal != "" {
 		send(llm.Event{Kind: llm.EventRefusal, Text: m.Refusal})
 	}
-	if m.FunctionCall != nil {
+	if f := m.FunctionCall; f != nil && len(m.ToolCalls) == 0 && f.Name+f.arguments() != "" { // Snowflake gives both, one empty
 		r.tool(choice, 0, &openAIToolCall{Function: *m.FunctionCall}, false, send)
 	}
 	for i := range m.ToolCalls {
