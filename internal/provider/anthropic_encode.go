@@ -123,6 +123,9 @@ func think(a *anthropicRequest, r *llm.Request) {
 	major, minor := claudeVersion(r.Model)
 	if major > 4 || major == 4 && minor >= 6 {
 		a.Thinking = &anthropicThink{Type: "adaptive"}
+		if q.Include && major > 4 { // left out of the reply unless asked for
+			a.Thinking.Display = "summarized"
+		}
 		if effort := claudeEffort(q, major > 4 || minor >= 7); effort != "" {
 			if a.OutputConfig == nil {
 				a.OutputConfig = &anthropicOutput{}

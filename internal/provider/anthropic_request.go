@@ -37,8 +37,9 @@ type anthropicMeta struct {
 }
 
 type anthropicThink struct {
-	Type   string `json:"type"`
-	Budget int64  `json:"budget_tokens,omitempty"`
+	Type    string `json:"type"`
+	Budget  int64  `json:"budget_tokens,omitempty"`
+	Display string `json:"display,omitempty"` // summarized or omitted
 }
 
 type anthropicOutput struct {
@@ -161,9 +162,9 @@ func decodeAnthropicThinking(a *anthropicRequest, r *llm.Request) {
 	}
 	switch t := a.Thinking; {
 	case t != nil && t.Type == "enabled":
-		r.Reasoning = &llm.Reasoning{Effort: effort, Budget: &t.Budget, Include: true}
+		r.Reasoning = &llm.Reasoning{Effort: effort, Budget: &t.Budget, Include: t.Display != "omitted"}
 	case t != nil && t.Type == "adaptive":
-		r.Reasoning = &llm.Reasoning{Effort: effort, Include: true}
+		r.Reasoning = &llm.Reasoning{Effort: effort, Include: t.Display != "omitted"}
 	case effort != "":
 		r.Reasoning = &llm.Reasoning{Effort: effort}
 	}

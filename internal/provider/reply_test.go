@@ -236,3 +236,29 @@ func rewrite(t *testing.T, to Dialect, stream bool, events []llm.Event, first sa
 		t.Errorf("usage %+v, want %+v", a, b)
 	}
 }
+
+// What passes through unchanged is read for its Summary only.
+func BenchmarkPassThroughFrame(b *testing.B) {
+	for _, c := range []struct {
+		d           Dialect
+		first, next Frame
+	}{
+		{Anthropic, Frame{Event: "content_block_delta", Data: []byte(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hello"}}`)},
+			Frame{Event: "content_block_delta", Data: []byte(`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" world"}}`)}},
+		{Gemini, Frame{Data: []byte(`{"candidates":[{"content":{"parts":[{"text":"hello"}],"role":"model"}}],"modelVersion":"gemini-2.5-pro"}`)},
+			Frame{Data: []byte(`{"candidates": [{"content": {"parts": [{"text": " world"}],"role": "model"},"index": 0}],"usageMetadata": {"promptTokenCount": 15,"candidatesTokenCount": 2,"totalTokenCount": 17,"promptTokensDetails": [{"modality": "TEXT","tokenCount": 15}]},"modelVersion": "gemini-2.5-pro","responseId": "x"}`)}},
+	} {
+		b.Run(c.d.Name(), func(b *testing.B) {
+			r := c.d.NewReader(&Spec{})
+			if _, err := r.Frame(c.first, nil); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.Frame(c.next, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
