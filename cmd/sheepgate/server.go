@@ -82,10 +82,12 @@ func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
 	mux.Handle("GET /v1/metrics", m.Handler(ring.Find))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
-	mux.Handle("/", console.New(console.Options{
+	pages := console.New(console.Options{
 		Store: s.store, Auth: ring.Find, Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
 		Live: s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
-	}))
+		Record: func(k *call.Call) { s.recorder.Add(k, nil) },
+	})
+	mux.Handle("/", pages)
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
@@ -95,6 +97,7 @@ func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(pages.Close) // an open page must not hold the drain
 	go func() { s.served <- s.http.Serve(ln) }()
 	return s, nil
 }

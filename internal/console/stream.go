@@ -15,10 +15,10 @@ const (
 	mostCalls = 50 // new Calls shown a second
 )
 
-// A delta is what a second brought to one model.
+// A delta is what a second brought to one model with one outcome.
 type delta struct {
-	Model    string `json:"model"`
 	Provider string `json:"provider"`
+	Model    string `json:"model"`
 	Code     string `json:"code"`
 	Requests int64  `json:"requests"`
 	Input    int64  `json:"input_tokens"`
@@ -27,78 +27,119 @@ type delta struct {
 	Unpriced int64  `json:"unpriced"`
 }
 
-// stream sends one event a second: what the Calls that ended in it sum to, and
-// the Calls themselves, the newest 50.
-func (a *api) stream(w http.ResponseWriter, r *http.Request, p *call.Principal) {
-	calls, stop := a.Tail.Subscribe()
+// An event is one second of the live stream.
+type event struct {
+	At       time.Time    `json:"at"`
+	Gap      bool         `json:"gap"` // events between Last-Event-ID and this one are gone: read the numbers anew
+	Deltas   []*delta     `json:"deltas"`
+	Calls    []*call.Call `json:"calls"`   // the newest 50, oldest first
+	Skipped  int          `json:"skipped"` // Calls that are in the deltas and not in calls
+	InFlight int64        `json:"in_flight"`
+	Pending  int64        `json:"pending"`
+	Lost     int64        `json:"lost"`
+}
+
+// A second gathers the Calls of one event.
+type second struct {
+	sums   map[[3]string]*delta
+	deltas []*delta
+	calls  []*call.Call
+	count  int
+}
+
+func (s *second) add(c *call.Call) {
+	k := [3]string{c.Provider, c.Model, c.Code()}
+	d := s.sums[k]
+	if d == nil {
+		if s.sums == nil {
+			s.sums = map[[3]string]*delta{}
+		}
+		d = &delta{Provider: k[0], Model: k[1], Code: k[2]}
+		s.sums[k] = d
+		s.deltas = append(s.deltas, d)
+	}
+	d.Requests++
+	d.Input += c.Usage.Input
+	d.Output += c.Usage.Output
+	if c.Unpriced {
+		d.Unpriced++
+	} else {
+		d.Cost += int64(c.Cost)
+	}
+	s.count++
+	if len(s.calls) == mostCalls {
+		s.calls = append(s.calls[:0], s.calls[1:]...)
+	}
+	s.calls = append(s.calls, c)
+}
+
+// stream sends one event a second while something happens, and one each 15
+// seconds otherwise: what the Calls that ended since sum to, and the Calls.
+// The id of an event is its time in Unix milliseconds.
+func (s *Console) stream(w http.ResponseWriter, r *http.Request, p *call.Principal) {
+	batches, stop := s.Tail.Subscribe()
 	defer stop()
 	rc := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold events back
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	var (
-		pending []*call.Call
-		id      int64
-		last    time.Time
+		now      second
+		sent     time.Time
+		inFlight int64
+		gap      = r.Header.Get("Last-Event-ID") != ""
 	)
+	send := func(at time.Time) error {
+		e := event{At: at.UTC().Truncate(time.Millisecond), Gap: gap, Deltas: now.deltas, Calls: now.calls, Skipped: now.count - len(now.calls), InFlight: inFlight}
+		if e.Deltas == nil {
+			e.Deltas, e.Calls = []*delta{}, []*call.Call{}
+		}
+		if p.Admin {
+			e.Pending, e.Lost = s.Pending(), s.Lost()
+		}
+		text, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("a live event: %w", err)
+		}
+		now, sent, gap = second{}, at, false
+		_ = rc.SetWriteDeadline(time.Now().Add(2 * heartbeat)) // unsupported only by recorders in tests
+		if _, err := fmt.Fprintf(w, "id: %d\ndata: %s\n\n", at.UnixMilli(), text); err != nil {
+			return err
+		}
+		return rc.Flush()
+	}
+	if p.Admin {
+		inFlight = s.Live().InFlight
+	}
+	if send(time.Now()) != nil {
+		return
+	}
 	for {
 		select {
 		case <-r.Context().Done():
 			return
-		case batch := <-calls:
+		case <-s.done:
+			return
+		case batch := <-batches:
 			for _, c := range batch {
 				if p.Admin || c.Key == p.Key {
-					pending = append(pending, c)
+					now.add(c)
 				}
 			}
-			continue
-		case now := <-t.C:
-			live := a.Live()
-			if !p.Admin {
-				live = call.Live{}
+		case at := <-t.C:
+			var live int64
+			if p.Admin {
+				live = s.Live().InFlight
 			}
-			if len(pending) == 0 && live.InFlight == 0 && now.Sub(last) < heartbeat && !last.IsZero() {
+			if now.count == 0 && live == inFlight && at.Sub(sent) < heartbeat {
 				continue
 			}
-			last = now
-		}
-		id++
-		text, err := json.Marshal(a.event(pending))
-		if err != nil {
-			a.Log.Error("a live event cannot be written", "err", err)
-			return
-		}
-		pending = pending[:0]
-		_ = rc.SetWriteDeadline(time.Now().Add(2 * heartbeat)) // unsupported only by test recorders
-		if _, err := fmt.Fprintf(w, "id: %d\ndata: %s\n\n", id, text); err != nil || rc.Flush() != nil {
-			return
+			inFlight = live
+			if send(at) != nil {
+				return
+			}
 		}
 	}
-}
-
-func (a *api) event(calls []*call.Call) any {
-	type key struct{ provider, model, code string }
-	sums := map[key]*delta{}
-	deltas := []*delta{}
-	for _, c := range calls {
-		k := key{c.Provider, c.Model, c.Code()}
-		d := sums[k]
-		if d == nil {
-			d = &delta{Model: c.Model, Provider: c.Provider, Code: c.Code()}
-			sums[k] = d
-			deltas = append(deltas, d)
-		}
-		d.Requests++
-		d.Input += c.Usage.Input
-		d.Output += c.Usage.Output
-		if c.Unpriced {
-			d.Unpriced++
-		} else {
-			d.Cost += int64(c.Cost)
-		}
-	}
-	shown := append([]*call.Call{}, calls[max(0, len(calls)-mostCalls):]...)
-	return map[string]any{"at": time.Now().UTC().Format(time.RFC3339Nano), "deltas": deltas, "calls": shown,
-		"in_flight": a.Live().InFlight, "pending": a.Pending(), "lost": a.Lost()}
 }

@@ -1,0 +1,85 @@
+// The documented JSON API, and nothing else, is where every number comes from.
+
+export interface Call {
+  id: string; started_at: string; origin: string; key: string; team: string; user: string; session: string
+  tags: Record<string, string>; ingress: string; model_requested: string; provider: string; model: string
+  response_model: string; stream: boolean; status: 'success' | 'error' | 'canceled'; http_status: number
+  error: { class: string; code: string; message: string }
+  attempts: Attempt[]
+  latency_ms: number; ttft_ms: number; overhead_us: number
+  finish_reason: string; native_finish_reason: string; response_id: string
+  usage: Usage; cost_nano_usd: number | null; price_row: string; quality: Record<string, string>
+}
+
+export interface Attempt {
+  provider: string; provider_key: string; model: string; http_status: number; error_class: string
+  latency_ms: number; cost_nano_usd: number | null
+}
+
+export interface Usage {
+  source: string; input_tokens: number; output_tokens: number; cache_read_tokens: number; cache_write_5m_tokens: number
+  cache_write_1h_tokens: number; reasoning_tokens: number; audio_input_tokens: number; audio_output_tokens: number
+  server_tool_calls: Record<string, number>; tier?: string
+}
+
+export interface Arithmetic {
+  source: 'catalogue' | 'provider' | 'none' | 'unknown'; row: string
+  lines: { model: string; kind: string; quantity: number; rate_usd: number; per: number; amount_nano_usd: string }[]
+  earlier_attempts_nano_usd: number; computed_nano_usd: number | null; cost_nano_usd: number | null
+}
+
+export interface Me { signed_in: boolean; key: string; admin: boolean; zone: string; version: string; demo: boolean; demo_key: string }
+
+export type Filter = Record<string, string[]>
+
+export interface Query { from: string; to: string; step?: string; group_by?: string[]; filter?: Filter; measures: string[] }
+
+export type Values = (number | null)[]
+
+export interface Result { series: { group: Record<string, string>; points: [number, ...Values][]; total: Values }[]; total: Values }
+
+export interface LiveEvent { at: string; gap: boolean; calls: Call[]; skipped: number; in_flight: number; pending: number; lost: number; deltas: { requests: number }[] }
+
+// Failure is an answer that is not 2xx; status 0 means that none came.
+export class Failure extends Error {
+  constructor(public status: number, public code: string, message: string) { super(message) }
+}
+
+let leave = () => {}
+export const onSignedOut = (f: () => void) => { leave = f }
+export const signedOut = () => leave()
+
+export async function request<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  let res: Response
+  try {
+    res = await fetch(path, {
+      method, signal, credentials: 'same-origin',
+      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    })
+  } catch (e) {
+    if (signal?.aborted) throw e
+    throw new Failure(0, 'offline', String(e))
+  }
+  if (res.status === 204) return undefined as T
+  const text = await res.text()
+  let value: any
+  try { value = JSON.parse(text) } catch { throw new Failure(res.status, 'not_json', text.slice(0, 200)) }
+  if (!res.ok) {
+    if (res.status === 401 && path !== '/api/v1/session') signedOut()
+    throw new Failure(res.status, value?.error?.code ?? '', value?.error?.message ?? res.statusText)
+  }
+  return value
+}
+
+export const get = <T,>(path: string, signal?: AbortSignal) => request<T>('GET', path, undefined, signal)
+export const query = (q: Query, signal?: AbortSignal) => request<Result>('POST', '/api/v1/query', q, signal)
+
+// code is the coarse outcome of a Call, as the API's dimension of that name.
+export function code(c: Call): string {
+  if (c.status === 'canceled') return 'canceled'
+  if (c.http_status === 429) return '429'
+  if (c.http_status >= 400 && c.http_status < 500) return '4xx'
+  if (c.http_status >= 500 || c.status === 'error') return '5xx'
+  return '2xx'
+}

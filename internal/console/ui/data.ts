@@ -1,0 +1,64 @@
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
+import { Failure, type LiveEvent } from './api'
+import { useEvents } from './live'
+
+export interface Loaded<V> { value?: V; error?: Failure; loading: boolean; reload: () => void }
+
+const slowest = 60_000 // at least one look a minute, also when nothing happens
+
+// useLoad loads what key stands for: at once when key changes and, while live,
+// again soon after something happened. How soon depends on how long an answer
+// takes, so that a page never spends more than a fifth of the server's time.
+export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, live: boolean): Loaded<V> {
+  const [state, set] = useState<{ key: string; value?: V; error?: Failure; loading: boolean }>({ key, loading: true })
+  const job = useRef({ load, key, took: 0, ended: 0, running: false, dirty: false, timer: 0 as any, abort: undefined as AbortController | undefined })
+  job.current.load = load
+
+  const run = useCallback(async () => {
+    const j = job.current
+    clearTimeout(j.timer)
+    j.abort?.abort()
+    const abort = j.abort = new AbortController()
+    j.running = true
+    j.dirty = false
+    const begun = performance.now(), mine = j.key
+    try {
+      const value = await j.load(abort.signal)
+      if (abort.signal.aborted) return
+      set({ key: mine, value, loading: false })
+    } catch (e) {
+      if (abort.signal.aborted) return
+      set(s => ({ ...s, error: e instanceof Failure ? e : new Failure(0, 'bug', String(e)), loading: false }))
+    }
+    j.took = performance.now() - begun
+    j.ended = performance.now()
+    j.running = false
+    if (j.dirty) soon()
+  }, [])
+
+  const soon = useCallback(() => {
+    const j = job.current
+    j.dirty = true
+    if (j.running || document.hidden) return
+    clearTimeout(j.timer)
+    j.timer = setTimeout(run, Math.max(0, j.ended + Math.max(900, j.took * 4) - performance.now()))
+  }, [])
+
+  useEffect(() => {
+    job.current.key = key
+    set(s => ({ key, value: s.value, loading: true }))
+    run()
+    return () => { clearTimeout(job.current.timer); job.current.abort?.abort() }
+  }, [key])
+
+  useEvents(useCallback((e: LiveEvent) => { if (live && (e.gap || e.deltas.length > 0)) soon() }, [live]))
+  useEffect(() => {
+    if (!live) return
+    const seen = () => { if (!document.hidden) soon() }
+    const slow = setInterval(seen, slowest)
+    document.addEventListener('visibilitychange', seen)
+    return () => { clearInterval(slow); document.removeEventListener('visibilitychange', seen) }
+  }, [live])
+
+  return { value: state.value, error: state.error, loading: state.loading, reload: run }
+}
