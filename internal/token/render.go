@@ -22,7 +22,7 @@ type schema struct {
 // render writes tools as the models read them: a TypeScript namespace.
 func render(tools []llm.Tool) string {
 	var b strings.Builder
-	b.WriteString("# Tools\n\n## functions\n\nnamespace functions {\n\n")
+	b.WriteString("namespace functions {\n\n")
 	for _, t := range tools {
 		if t.Description != "" {
 			b.WriteString("// " + t.Description + "\n")

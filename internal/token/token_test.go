@@ -26,19 +26,65 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-// TestLinear holds the tokenizer to linear time on inputs that are known to
-// make others quadratic: a hundred thousand characters within a generous bound
-// of their share of ten thousand.
+// TestLinear holds the tokenizer to a time on inputs that are known to make
+// tokenizers quadratic: whole, 100,000 times tab, space and line feed took 49 s and these 4 s.
 func TestLinear(t *testing.T) {
-	for _, s := range []string{"a", "안", "😀", " ", "1", "\xff"} {
-		Count("gpt-4.1", s) // load
-		measure := func(n int) time.Duration {
+	Count("gpt-4.1", "load")
+	Count("gpt-4", "load")
+	for _, s := range []string{"a", "안", "😀", " ", "1", "\xff", "\t \n", "\r\n \t", "'s ", "\u3000\n", "==\n", "-"} {
+		for _, model := range []string{"gpt-4.1", "gpt-4"} {
 			start := time.Now()
-			Count("gpt-4.1", strings.Repeat(s, n))
-			return time.Since(start)
+			n := Count(model, strings.Repeat(s, 30_000))
+			took := time.Since(start)
+			if took > 3*time.Second {
+				t.Errorf("%s: 30,000 %q took %v", model, s, took)
+			}
+			t.Logf("%s %q: %v", model, s, took)
+			if n <= 0 {
+				t.Errorf("%s: 30,000 %q are %d tokens", model, s, n)
+			}
 		}
-		if small, large := measure(10_000), measure(100_000); large > 100*small+time.Second {
-			t.Errorf("%q: 10,000 take %v, 100,000 take %v", s, small, large)
+	}
+}
+
+// TestChunks: cutting a text up changes next to nothing, and nothing at all
+// where it has words.
+func TestChunks(t *testing.T) {
+	words := strings.Repeat("The quick brown fox, isn't it? 안녕하세요 세계 12345 { \"a\": [1, 2] }\n\n", 300)
+	check := func(text string, slack int64) {
+		t.Helper()
+		whole, err := o200k().Count(text)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if got := countAll(o200k(), text); got < int64(whole)-slack || got > int64(whole)+slack {
+			t.Errorf("%d bytes %.20q: %d tokens, want %d ± %d", len(text), text, got, whole, slack)
+		}
+	}
+	check(words, 0)
+	check(strings.ReplaceAll(words, " ", ""), int64(len(words))/maxChunk*2)
+	check(strings.Repeat("안녕하세요", 5000), 2*75_000/maxChunk)
+	check("", 0)
+	long := strings.Repeat(words, 200) // 4 MB: sampled
+	whole := countAll(o200k(), words) * 200
+	if got := count(o200k(), long); got < whole*99/100 || got > whole*101/100 {
+		t.Errorf("%d bytes sampled: %d tokens, want %d ± 1 %%", len(long), got, whole)
+	}
+}
+
+func FuzzCount(f *testing.F) {
+	f.Add("hello \xff 안녕 <|endoftext|>")
+	f.Fuzz(func(t *testing.T, s string) {
+		if n := Count("gpt-4.1", s); n < 0 || n > int64(3*len(s)) || n == 0 && s != "" { // a broken byte becomes the three of U+FFFD
+			t.Errorf("%d bytes are %d tokens", len(s), n)
+		}
+	})
+}
+
+func BenchmarkCount(b *testing.B) {
+	text := strings.Repeat("The quick brown fox jumps over the lazy dog. ", 1000)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		Count("gpt-4.1", text)
 	}
 }
