@@ -217,6 +217,7 @@ func plainDelta(data []byte) bool {
 	choice := func(key span) error {
 		k := key.of(data)
 		v, err := s.value(3)
+		plain = plain && bytes.IndexByte(k, '\\') < 0
 		switch string(k) {
 		case "finish_reason":
 			plain = plain && (string(v.of(data)) == "null" || string(v.of(data)) == `""`)
@@ -228,6 +229,7 @@ func plainDelta(data []byte) bool {
 	err := s.members(1, func(key span) error {
 		k := key.of(data)
 		c := s.peek()
+		plain = plain && bytes.IndexByte(k, '\\') < 0
 		switch string(k) {
 		case "usage", "x_groq":
 			plain = plain && c == 'n'

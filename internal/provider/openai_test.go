@@ -174,7 +174,7 @@ func TestOpenAILightPath(t *testing.T) {
 }
 
 // What a Reader hears in a recording is what stands there, and says the same
-// when a Writer has written it and a Reader read it again.
+// when a Writer of any dialect has written it and a Reader read it again.
 func TestOpenAIRoundTrip(t *testing.T) {
 	openAIReplies(t, func(t *testing.T, r *recording) {
 		var events []llm.Event
@@ -206,8 +206,10 @@ func TestOpenAIRoundTrip(t *testing.T) {
 		if first.finish == "" {
 			return // recorded without its end
 		}
-		for _, stream := range []bool{false, true} {
-			t.Run("stream_"+strconv.FormatBool(stream), func(t *testing.T) { rewrite(t, OpenAI, stream, events, first) })
+		for _, to := range dialects {
+			for _, stream := range []bool{false, true} {
+				t.Run(to.Name()+"_stream_"+strconv.FormatBool(stream), func(t *testing.T) { rewrite(t, to, stream, events, first) })
+			}
 		}
 	})
 }
@@ -788,4 +790,43 @@ func BenchmarkOpenAIWriter(b *testing.B) {
 		dst = w.Event(dst[:0], llm.Event{Kind: llm.EventText, Text: " word"})
 	}
 	_, _ = io.Discard.Write(dst)
+}
+
+// FuzzPlainDelta: a frame that the light path waves through is JSON, and
+// decoding it whole would have told the Summary nothing either.
+func FuzzPlainDelta(f *testing.F) {
+	for _, s := range []string{
+		`{"choices":[{"index":0,"delta":{"content":"w"},"finish_reason":null}],"usage":null}`,
+		`{"choices":[{"finish_reason":"","index":0}],"x_groq":null,"error":null,"a":[{}]}`,
+		`{"choices":[{"index":1}]}`, `{"choices":[]}`, `{"choices":null}`, `{"us\u0061ge":{"prompt_tokens":1},"choices":[]}`, `{"choices":[{"finish_reason":"stop"}]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !plainDelta(data) {
+			return
+		}
+		if !json.Valid(data) {
+			t.Fatalf("%q is not JSON", data)
+		}
+		var keys map[string]json.RawMessage
+		if err := json.Unmarshal(data, &keys); err != nil {
+			t.Fatal(err)
+		}
+		lower := bytes.ToLower(data)
+		for _, word := range []string{"choices", "usage", "error", "x_groq", "message", "index", "finish_reason"} {
+			if bytes.Count(lower, []byte(word)) > 1 || bytes.Count(lower, []byte(word)) != bytes.Count(data, []byte(word)) || bytes.Contains(data, []byte{0xc5}) || bytes.Contains(data, []byte{0xe2}) {
+				return // twice, or in a case that only encoding/json takes
+			}
+		}
+		r := OpenAI.NewReader(&Spec{})
+		pass, err := r.Frame(Frame{Data: data}, func(e llm.Event) {
+			if e.Kind == llm.EventFinish || e.Kind == llm.EventUsage || e.Choice != 0 {
+				t.Fatalf("%q holds %+v", data, e)
+			}
+		})
+		if err != nil || !pass || r.Summary().Complete {
+			t.Fatalf("%q: %v, %v", data, pass, err)
+		}
+	})
 }
