@@ -42,7 +42,7 @@ func countAll(c tokenizer.Codec, text string) int64 {
 		if err != nil { // not seen with any input so far
 			k = (i + 3) / 4
 		}
-		n += int64(k)
+		n += int64(max(k, 1)) // the vocabulary lacks \x7f
 		text = text[i:]
 	}
 	return n
