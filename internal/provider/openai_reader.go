@@ -108,6 +108,13 @@ func (m *openAIMessage) texts() (text, thinking string) {
 	return text + m.Audio.Transcript, thinking
 }
 
+// says is whether the message holds any content, without decoding it.
+func (m *openAIMessage) says() bool {
+	full := func(raw json.RawMessage) bool { return len(raw) > len(`""`) && !isNull(raw) }
+	return full(m.Content) || full(m.Reasoning) || m.ReasoningContent != "" || m.Refusal != "" || m.Audio.Transcript != "" ||
+		len(m.ToolCalls) > 0 || m.FunctionCall != nil && m.FunctionCall.Name+m.FunctionCall.arguments() != ""
+}
+
 // plainText is the text of a string or of parts.
 func plainText(raw json.RawMessage) (s string) {
 	if isNull(raw) {
@@ -135,6 +142,7 @@ type openAIReader struct {
 	hide  bool
 	done  bool // [DONE] has come
 	any   bool // a chunk has come
+	quiet bool // nobody hears the events
 	tier  string
 	calls []openAICall
 	tools map[string]int64 // calls of tools that the provider ran
@@ -142,6 +150,10 @@ type openAIReader struct {
 	// Of the choices, a bit each: OpenAI gives at most 128.
 	begun, finished [2]uint64
 }
+
+// maxCalls bounds the tool calls of a reply that is translated; they are
+// searched one by one. OpenAI takes 128 tools.
+const maxCalls = 1024
 
 // openAICall is a tool call that has begun.
 type openAICall struct {
@@ -260,7 +272,8 @@ func plainDelta(data []byte) bool {
 // take adds a reply or a chunk to the Summary and emits its events. It says
 // whether the chunk held usage.
 func (r *openAIReader) take(rep *openAIReply, emit func(llm.Event)) (reported bool) {
-	if emit == nil {
+	r.quiet = emit == nil
+	if r.quiet {
 		emit = func(llm.Event) {}
 	}
 	r.any = true
@@ -341,30 +354,6 @@ func (r *openAIReader) choice(c *openAIChoice, emit func(llm.Event)) {
 }
 
 func (r *openAIReader) message(choice int, m *openAIMessage, send func(llm.Event)) {
-	text, thinking := m.texts()
-	if thinking != "" {
-		send(llm.Event{Kind: llm.EventReasoning, Text: thinking})
-	}
-	if text != "" {
-		send(llm.Event{Kind: llm.EventText, Text: text})
-	}
-	if m.Refusal != "" {
-		send(llm.Event{Kind: llm.EventRefusal, Text: m.Refusal})
-	}
-	if f := m.FunctionCall; f != nil && len(m.ToolCalls) == 0 && f.Name+f.arguments() != "" { // Snowflake gives both, one empty
-		r.tool(choice, 0, &openAIToolCall{Function: *m.FunctionCall}, false, send)
-	}
-	for i := range m.ToolCalls {
-		t := &m.ToolCalls[i]
-		at, again := i, false
-		if t.Index != nil {
-			at = *t.Index
-			for _, u := range m.ToolCalls[:i] { // two in one chunk are two calls, whatever their index
-				again = again || u.Index != nil && *u.Index == at
-			}
-		}
-		r.tool(choice, at, t, again, send)
-	}
 	for _, t := range m.Executed {
 		name := t.Type
 		switch name {
@@ -378,8 +367,35 @@ func (r *openAIReader) message(choice int, m *openAIMessage, send func(llm.Event
 		}
 		r.tools[clip(name)]++
 	}
-	if bool(m.Audio.Data) {
+	if bool(m.Audio.Data) || r.quiet && m.says() {
 		r.sum.Content = true
+	}
+	if r.quiet {
+		return
+	}
+	text, thinking := m.texts()
+	if thinking != "" {
+		send(llm.Event{Kind: llm.EventReasoning, Text: thinking})
+	}
+	if text != "" {
+		send(llm.Event{Kind: llm.EventText, Text: text})
+	}
+	if m.Refusal != "" {
+		send(llm.Event{Kind: llm.EventRefusal, Text: m.Refusal})
+	}
+	if f := m.FunctionCall; f != nil && len(m.ToolCalls) == 0 && f.Name+f.arguments() != "" { // Snowflake gives both, one empty
+		r.tool(choice, 0, &openAIToolCall{Function: *m.FunctionCall}, false, send)
+	}
+	for i := range min(len(m.ToolCalls), maxCalls) {
+		t := &m.ToolCalls[i]
+		at, again := i, false
+		if t.Index != nil {
+			at = *t.Index
+			for _, u := range m.ToolCalls[:i] { // two in one chunk are two calls, whatever their index
+				again = again || u.Index != nil && *u.Index == at
+			}
+		}
+		r.tool(choice, at, t, again, send)
 	}
 }
 
@@ -397,6 +413,9 @@ func (r *openAIReader) tool(choice, upstream int, t *openAIToolCall, fresh bool,
 		}
 	}
 	if call == nil || fresh || t.ID != "" && t.ID != call.id && t.Function.Name != "" {
+		if len(r.calls) >= maxCalls {
+			return
+		}
 		id := t.ID
 		if id == "" {
 			id = "call_" + rand.Text()

@@ -830,3 +830,15 @@ func FuzzPlainDelta(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkOpenAIWhole(b *testing.B) {
+	body := []byte(`{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"gpt-4.1","choices":[{"index":0,"message":{"role":"assistant","content":"` + strings.Repeat(`The quick brown fox.\n`, 100) +
+		`","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":23,"completion_tokens":24,"total_tokens":47,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}},"service_tier":"default"}`)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := OpenAI.NewReader(&Spec{}).Whole(body, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
