@@ -64,6 +64,22 @@ func TestExitCodes(t *testing.T) {
 	check(exitFailed, "SHEEPGATE_ADMIN_KEY is not set", "tail", "-n", "4")
 }
 
+// TestServeCannotStart: what keeps a server from starting is one line.
+func TestServeCannotStart(t *testing.T) {
+	s := startTest(t, "")
+	check := func(yaml, message string) {
+		t.Helper()
+		r := cli(t, nil, "serve", "--config", write(t, "c.yaml", yaml))
+		if r.code != exitFailed || !strings.Contains(r.stderr, message) || strings.Contains(r.stderr, "panic") {
+			t.Errorf("serve: %+v, want code 1 with %q", r, message)
+		}
+	}
+	check(fmt.Sprintf("listen: %q\ndata: %q\n", strings.TrimPrefix(s.url, "http://"), t.TempDir()), "address already in use")
+	file := write(t, "file", "")
+	check(fmt.Sprintf("listen: 127.0.0.1:0\ndata: %q\n", file), "not a directory")
+	check(fmt.Sprintf("listen: 127.0.0.1:0\ndata: %q\n", s.data), "another process")
+}
+
 func TestConfigCommands(t *testing.T) {
 	path := write(t, "c.yaml", "providers:\n  deepseek: { key: sk-literal-secret }\nmodels: { m: { use: deepseek/deepseek-chat, strategy: latency } }\n")
 	r := cli(t, nil, "config", "check", "--config", path)

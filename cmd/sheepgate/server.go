@@ -42,26 +42,30 @@ type server struct {
 
 // startServer builds everything from a checked configuration and begins to
 // serve.
-func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
-	s = &server{log: log, served: make(chan error, 1)}
-	defer func() {
-		if err != nil {
-			s.release()
-		}
-	}()
+func startServer(c *config.Config, log *slog.Logger) (*server, error) {
+	s := &server{log: log, served: make(chan error, 1)}
+	if err := s.start(c); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+// start fills s. What it has opened when it fails is the caller's to release.
+func (s *server) start(c *config.Config) (err error) {
+	log := s.log
 	if s.state, err = state.Open(c.Data); err != nil {
-		return nil, err
+		return err
 	}
 	ring := s.state.NewKeyring()
 	if s.adminKey, err = s.keys(c, ring); err != nil {
-		return nil, err
+		return err
 	}
 	if s.store, err = local.Open(filepath.Join(c.Data, "calls"), local.Options{Log: log, Retain: time.Duration(c.Retention.Calls)}); err != nil {
-		return nil, err
+		return err
 	}
 	g, err := gatewayConfig(c, ring.Find)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	tail := &call.Tail{}
 	m := metrics.New(metrics.Options{
@@ -90,7 +94,7 @@ func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
 	mux.Handle("/", pages)
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen: %w", err)
 	}
 	s.url = "http://" + ln.Addr().String()
 	s.http = &http.Server{
@@ -99,7 +103,7 @@ func startServer(c *config.Config, log *slog.Logger) (s *server, err error) {
 	}
 	s.http.RegisterOnShutdown(pages.Close) // an open page must not hold the drain
 	go func() { s.served <- s.http.Serve(ln) }()
-	return s, nil
+	return nil
 }
 
 // keys fills ring with the configured keys and the admin key, and returns the
@@ -154,10 +158,14 @@ func (s *server) close(ctx context.Context) error {
 	return errors.Join(err, s.recorder.Close(flush), s.release())
 }
 
+// release closes what is open. It may be called of a server that did not start.
 func (s *server) release() error {
 	var err error
+	if s.recorder != nil {
+		err = s.recorder.Close(context.Background()) // empty, or closed before
+	}
 	if s.store != nil {
-		err = s.store.Close()
+		err = errors.Join(err, s.store.Close())
 	}
 	if s.state != nil {
 		err = errors.Join(err, s.state.Close())

@@ -19,6 +19,7 @@ import (
 // A testServer is the whole product on a loopback port.
 type testServer struct {
 	*server
+	data string
 	logs *bytes.Buffer
 }
 
@@ -27,12 +28,12 @@ const testAdmin = "test-admin-key-0123456789"
 // startTest serves a configuration with test keys until the test ends.
 func startTest(t *testing.T, yaml string) *testServer {
 	t.Helper()
-	head := "listen: 127.0.0.1:0\ndata: " + strconv.Quote(t.TempDir()) + "\nadmin_key: " + testAdmin + "\n"
+	s := &testServer{data: t.TempDir(), logs: new(bytes.Buffer)}
+	head := "listen: 127.0.0.1:0\ndata: " + strconv.Quote(s.data) + "\nadmin_key: " + testAdmin + "\n"
 	c, _, err := config.Parse("test.yaml", []byte(head+yaml), config.Options{Known: known()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &testServer{logs: new(bytes.Buffer)}
 	if s.server, err = startServer(c, slog.New(slog.NewTextHandler(s.logs, nil))); err != nil {
 		t.Fatal(err)
 	}
