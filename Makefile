@@ -15,7 +15,9 @@ test:
 lint:
 	@test -z "$$(gofmt -l cmd internal monitor bench test *.go 2>/dev/null)" || { gofmt -l cmd internal bench test *.go; exit 1; }
 	go vet ./...
-	@if command -v golangci-lint >/dev/null 2>&1; then golangci-lint run; else echo "lint: golangci-lint is not installed; gofmt and go vet were run"; fi
+	@if command -v golangci-lint >/dev/null 2>&1; then golangci-lint run; \
+	  elif [ "$$CI" = true ]; then echo "lint: golangci-lint is not installed" >&2; exit 1; \
+	  else echo "lint: golangci-lint is not installed; gofmt and go vet were run"; fi
 
 bench:
 	go run ./bench

@@ -100,8 +100,8 @@ func export(ctx context.Context, w io.Writer, q store.List, next pager) error {
 			return errors.Join(err, b.Flush())
 		}
 		for _, c := range p.Calls {
-			b.Write(c)
-			b.WriteByte('\n') // an error stays in b until Flush
+			_, _ = b.Write(c)
+			_ = b.WriteByte('\n') // an error stays in b until Flush
 		}
 		if p.Next == "" {
 			return b.Flush()

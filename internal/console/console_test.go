@@ -60,7 +60,7 @@ func newSite(t *testing.T) *site {
 	s.Server = httptest.NewServer(s.console)
 	t.Cleanup(func() {
 		s.console.Close()
-		s.Server.Close()
+		s.Close()
 		if err := s.store.Close(); err != nil {
 			t.Error(err)
 		}

@@ -37,7 +37,7 @@ type attempt struct {
 
 // watch ends the attempt with cause unless it is called again within d.
 func (a *attempt) watch(d time.Duration, cause error) {
-	if a.watchdog != nil && a.watchErr == cause {
+	if a.watchdog != nil && errors.Is(a.watchErr, cause) {
 		a.watchdog.Reset(d)
 		return
 	}

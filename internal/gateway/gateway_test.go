@@ -163,7 +163,9 @@ func TestErrors(t *testing.T) {
 	check("200 empty", say(200, ``), 502, llm.BadUpstream, 3)
 	check("200 half", say(200, reply[:60]), 502, llm.BadUpstream, 3)
 	check("200 with an error", say(200, `{"error":{"message":"quota","code":429}}`), 429, llm.RateLimited, 3)
-	check("redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/steal", 307) }, 502, llm.UpstreamError, 3)
+	check("redirect", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://127.0.0.1:1/steal", http.StatusTemporaryRedirect)
+	}, 502, llm.UpstreamError, 3)
 	check("day of Retry-After", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "86400")
 		say(429, `{}`)(w, r)

@@ -52,7 +52,7 @@ func (g *Gateway) serveModels(w http.ResponseWriter, r *http.Request) {
 	p, ok := c.Auth(call.Credential(r))
 	if !ok {
 		g.denied()
-		var d provider.Dialect = provider.OpenAI
+		d := provider.OpenAI
 		switch {
 		case gemini:
 			d = provider.Gemini

@@ -50,7 +50,7 @@ func handler(g prometheus.Gatherer) http.Handler {
 			http.Error(w, "metrics: "+err.Error(), http.StatusInternalServerError)
 			return
 		}
-		format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+		format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...)
 		var b bytes.Buffer
 		enc := expfmt.NewEncoder(&b, format)
 		for _, f := range families {

@@ -3,6 +3,7 @@ package provider
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"net/url"
@@ -166,7 +167,7 @@ func unsupported(param, format string, args ...any) *llm.Error {
 // wrongType is the error for a request that does not decode.
 func wrongType(err error) *llm.Error {
 	e := &llm.Error{Class: llm.InvalidRequest, Code: "invalid_type", Msg: "the request is not of the documented form", Err: nil}
-	if t, ok := err.(*json.UnmarshalTypeError); ok {
+	if t := (*json.UnmarshalTypeError)(nil); errors.As(err, &t) {
 		e.Param = clip(t.Field)
 		got, _, _ := strings.Cut(t.Value, " ") // number 1.5 is the client's content
 		e.Msg = fmt.Sprintf("%s has the wrong type: %s is expected, not %s", clip(t.Field), typeName(t.Type.Kind().String()), got)

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -94,7 +95,7 @@ func TestErrorsInBand(t *testing.T) {
 	check := func(d Dialect, stream bool, body string, class llm.ErrorClass) {
 		t.Helper()
 		_, err := read(d, stream, []byte(body), nil)
-		if e, ok := err.(*llm.Error); !ok || e.Class != class {
+		if e := (*llm.Error)(nil); !errors.As(err, &e) || e.Class != class {
 			t.Errorf("%.80q: %v, want %s", body, err, class)
 		}
 	}
@@ -144,7 +145,7 @@ func TestErrorsWritten(t *testing.T) {
 	for _, d := range translated {
 		for _, c := range []llm.ErrorClass{llm.InvalidRequest, llm.NotFound, llm.TooLarge, llm.RateLimited, llm.Overloaded, llm.Timeout, llm.UpstreamError} {
 			_, err := read(d, true, d.WriteStreamError(nil, &llm.Error{Class: c, Msg: "m"}), nil)
-			if e, ok := err.(*llm.Error); !ok || e.Class != c && !(c == llm.UpstreamError && e.Class == llm.Overloaded) {
+			if e := (*llm.Error)(nil); !errors.As(err, &e) || e.Class != c && !(c == llm.UpstreamError && e.Class == llm.Overloaded) {
 				t.Errorf("%s: %s was read as %v", d.Name(), c, err)
 			}
 		}

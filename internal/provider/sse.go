@@ -71,7 +71,7 @@ func (f *FrameReader) Buffered() bool { return f.err != nil || f.frame() > 0 }
 // with "data: [DONE]\n"; one that ends within a line is not.
 func (f *FrameReader) last() (Frame, error) {
 	switch {
-	case f.start == f.end, f.err != io.EOF:
+	case f.start == f.end, !errors.Is(f.err, io.EOF):
 		return Frame{}, f.err
 	case f.line == f.end && f.searched == f.end:
 		return f.take(f.end - f.start), nil

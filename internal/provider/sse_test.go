@@ -28,7 +28,7 @@ func TestFrames(t *testing.T) {
 	check := func(in string, want ...string) {
 		t.Helper()
 		got, raw, err := frames(strings.NewReader(in))
-		if err != io.EOF || strings.Join(got, "\n--\n") != strings.Join(want, "\n--\n") {
+		if !errors.Is(err, io.EOF) || strings.Join(got, "\n--\n") != strings.Join(want, "\n--\n") {
 			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
 		}
 		if string(raw) != in {
@@ -87,7 +87,7 @@ func TestFramesSize(t *testing.T) {
 		if fr, err = f.Next(); err != nil || string(fr.Data) != "b" {
 			t.Errorf("the frame behind one of %d: %q, %v", n, fr.Data, err)
 		}
-		if _, err = f.Next(); err != io.EOF || len(f.buf) > keptBuffer {
+		if _, err = f.Next(); !errors.Is(err, io.EOF) || len(f.buf) > keptBuffer {
 			t.Errorf("%v; the stream holds %d bytes behind a frame of %d", err, len(f.buf), n)
 		}
 	}
@@ -145,14 +145,14 @@ func FuzzFrames(f *testing.F) {
 			&pieces{in, int(size%16) + 1},
 		} {
 			other, raw1, err1 := frames(r)
-			if strings.Join(whole, "\x00") != strings.Join(other, "\x00") || !bytes.Equal(raw, raw1) || err1 != err {
+			if strings.Join(whole, "\x00") != strings.Join(other, "\x00") || !bytes.Equal(raw, raw1) || !errors.Is(err1, err) {
 				t.Fatalf("%q: whole %q %v, in pieces %q %v", in, whole, err, other, err1)
 			}
 		}
 		switch {
-		case err == io.EOF && !bytes.Equal(raw, in), !bytes.HasPrefix(in, raw):
+		case errors.Is(err, io.EOF) && !bytes.Equal(raw, in), !bytes.HasPrefix(in, raw):
 			t.Fatalf("%q: the frames hold %q", in, raw)
-		case err != io.EOF && err != io.ErrUnexpectedEOF:
+		case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 			t.Fatalf("%q: %v", in, err)
 		}
 	})

@@ -231,7 +231,7 @@ func (o openai) frames(a *answer) []frame {
 		for j, d := range deltas {
 			chunk(pace(i*len(deltas)+j, len(a.choices)*len(deltas)), one(i, d, nil), skip)
 		}
-		var usage any = skip
+		usage := any(skip)
 		if o.deepseek && i == len(a.choices)-1 { // it rides with the finish reason
 			usage = o.usage(a)
 		}

@@ -58,8 +58,11 @@ func run() error {
 		return err
 	}
 	upstream := &http.Server{Handler: sim.New(sim.Options{Seed: 1, Speed: 100, Calm: true, Key: upstreamKey})}
-	served := make(chan error, 1)
-	go func() { served <- upstream.Serve(l) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = upstream.Serve(l) // until Close below
+	}()
 	defer func() {
 		upstream.Close()
 		<-served
