@@ -56,6 +56,9 @@ func (s *server) start(c *config.Config) (err error) {
 	if s.state, err = state.Open(c.Data); err != nil {
 		return err
 	}
+	if s.state.SetAside != "" {
+		log.Error("state.db cannot be read: it is set aside and begun anew", "as", s.state.SetAside)
+	}
 	ring := s.state.NewKeyring()
 	if s.adminKey, err = s.keys(c, ring); err != nil {
 		return err
@@ -135,6 +138,9 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 	}{"ok", []string{}}
 	if err := s.store.Health(); err != nil {
 		answer.Degraded = append(answer.Degraded, "store: "+err.Error())
+	}
+	if s.state.SetAside != "" {
+		answer.Degraded = append(answer.Degraded, "state: state.db could not be read and was set aside as "+filepath.Base(s.state.SetAside))
 	}
 	if s.recorder.Failing() {
 		answer.Degraded = append(answer.Degraded, "recorder: calls cannot be stored at the moment")

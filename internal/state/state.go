@@ -15,11 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -29,36 +31,61 @@ import (
 
 // A State is the file state.db in the data folder.
 type State struct {
+	SetAside string // what a state.db that could not be read is called now; "" if it could
+
 	db     *sql.DB
 	pepper []byte
 	macs   sync.Pool // of hash.Hash keyed with pepper: keying costs more than digesting
 }
 
-// Open opens or makes the state in dir.
+// Open opens or makes the state in dir. A file that is no readable database is
+// set aside and the state begun anew: what is served does not depend on it,
+// and whoever starts the server learns of the new admin key.
 func Open(dir string) (*State, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "state.db")+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	path := filepath.Join(dir, "state.db")
+	s, err := open(path)
+	if damaged(path, err) {
+		aside := fmt.Sprintf("%s.%d.quarantine", path, time.Now().UnixMilli())
+		for _, side := range []string{"", "-wal", "-shm"} {
+			if err := os.Rename(path+side, aside+side); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("state: %w", err)
+			}
+		}
+		if s, err = open(path); err == nil {
+			s.SetAside = aside
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("state: %w", err)
+		return nil, fmt.Errorf("state: %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func open(path string) (*State, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	if err != nil {
+		return nil, err
 	}
 	s := &State{db: db}
 	s.macs.New = func() any { return hmac.New(sha256.New, s.pepper) }
 	if err := s.init(); err != nil {
 		db.Close()
-		err = fmt.Errorf("state: %s: %w", filepath.Join(dir, "state.db"), err)
-		if damaged(err) {
-			// Never begun anew by itself: that would change the admin key unasked.
-			err = fmt.Errorf("%w: put the file of a backup in its place, or move it away, and a new admin key is made", err)
-		}
 		return nil, err
 	}
 	return s, nil
 }
 
-// damaged reports whether err says that a file is no readable database.
-func damaged(err error) bool {
+var errDamaged = errors.New("the database is damaged")
+
+// damaged reports whether err says that the file at path is no readable
+// database. One that may not be read, or not now, is none of that.
+func damaged(path string, err error) bool {
+	if st, serr := os.Stat(path); errors.Is(err, errDamaged) || err != nil && serr == nil && st.IsDir() {
+		return true
+	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return false
@@ -71,12 +98,28 @@ func (s *State) init() error {
 	if _, err := s.db.Exec("CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)"); err != nil {
 		return err
 	}
+	var check string
+	if err := s.db.QueryRow("PRAGMA quick_check(1)").Scan(&check); err != nil {
+		return err
+	}
+	if check != "ok" {
+		return fmt.Errorf("%w: %s", errDamaged, check)
+	}
 	pepper := make([]byte, 32)
 	rand.Read(pepper)
 	if _, err := s.db.Exec("INSERT INTO secrets (name, value) VALUES ('pepper', ?) ON CONFLICT DO NOTHING", pepper); err != nil {
 		return err
 	}
-	return s.db.QueryRow("SELECT value FROM secrets WHERE name = 'pepper'").Scan(&s.pepper)
+	if err := s.db.QueryRow("SELECT value FROM secrets WHERE name = 'pepper'").Scan(&s.pepper); err != nil {
+		return err
+	}
+	return s.settle()
+}
+
+// settle moves what was written out of the log, which alone would hold it.
+func (s *State) settle() error {
+	_, err := s.db.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
 }
 
 // Close closes the file.
@@ -101,6 +144,9 @@ func (s *State) ResetAdmin() (d Digest, created string, err error) {
 	created = NewKey()
 	d = s.Digest(created)
 	if _, err := s.db.Exec("INSERT OR REPLACE INTO secrets (name, value) VALUES ('admin', ?)", d[:]); err != nil {
+		return d, "", fmt.Errorf("state: admin key: %w", err)
+	}
+	if err := s.settle(); err != nil {
 		return d, "", fmt.Errorf("state: admin key: %w", err)
 	}
 	return d, created, nil

@@ -57,19 +57,78 @@ func TestAdminKeyIsShownOnceAndNotKept(t *testing.T) {
 	}
 }
 
-func TestDamagedFileIsNamedAndKept(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "state.db")
+func TestDamagedFileIsSetAside(t *testing.T) {
 	garbage := bytes.Repeat([]byte("not a database "), 1000)
-	if err := os.WriteFile(file, garbage, 0o600); err != nil {
+	check := func(name string, damage func(whole []byte) []byte) {
+		t.Helper()
+		dir := t.TempDir()
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _, err := s.Admin()
+		if err != nil || s.Close() != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "state.db")
+		whole, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged := damage(bytes.Clone(whole))
+		if err := os.WriteFile(file, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err = Open(dir)
+		if err != nil {
+			t.Errorf("%s: Open = %v, want a state begun anew", name, err)
+			return
+		}
+		defer s.Close()
+		if b, _ := os.ReadFile(s.SetAside); !strings.HasPrefix(s.SetAside, file+".") || !bytes.Equal(b, damaged) {
+			t.Errorf("%s: %q is not the damaged file", name, s.SetAside)
+		}
+		if d, created, err := s.Admin(); err != nil || created == "" || d == before {
+			t.Errorf("%s: Admin = %q, %v, want a new key", name, created, err)
+		}
+		if again, err := Open(dir); err != nil || again.SetAside != "" || again.Close() != nil {
+			t.Errorf("%s: the next Open = %+v, %v", name, again, err)
+		}
+	}
+	check("garbage", func([]byte) []byte { return garbage })
+	check("half", func(whole []byte) []byte { return whole[:len(whole)/2] })
+	check("a bad page", func(whole []byte) []byte { copy(whole[len(whole)-4096:], garbage); return whole })
+	check("a bad head", func(whole []byte) []byte { copy(whole[:64], garbage); return whole })
+}
+
+// TestKilledAtOnce: the admin key is in the file itself once it was shown, for
+// a log that is lost with it would change the key.
+func TestKilledAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(dir)
-	if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "backup") {
-		t.Errorf("Open = %v, want an error that names the file and the way out", err)
+	defer s.Close()
+	d, _, err := s.Admin()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if b, _ := os.ReadFile(file); !bytes.Equal(b, garbage) {
-		t.Error("the damaged file was changed")
+	copied := t.TempDir()
+	b, err := os.ReadFile(filepath.Join(dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(copied, "state.db"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if again, shown, err := other.Admin(); err != nil || shown != "" || again != d {
+		t.Errorf("without the log the admin key is another one: shown %q, %v", shown, err)
 	}
 }
 
