@@ -96,12 +96,6 @@ type Attempt struct {
 	Unpriced    bool
 }
 
-// BadUsage reports whether the provider reported a usage that could not be
-// believed: it is kept as it came, and the counts are estimated.
-func (c *Call) BadUsage() bool {
-	return c.Status == Success && c.Usage.Source == llm.UsageEstimated && len(c.Usage.Raw) > 0
-}
-
 // Codes are the values of Code, the coarse outcome that charts and metrics use.
 var Codes = []string{"2xx", "4xx", "429", "5xx", "canceled"}
 
@@ -166,7 +160,7 @@ type callJSON struct {
 	Status             Status            `json:"status"`
 	HTTPStatus         int               `json:"http_status"`
 	Error              Error             `json:"error"`
-	Attempts           []attemptJSON     `json:"attempts"`
+	Attempts           []Attempt         `json:"attempts"`
 	LatencyMS          millis            `json:"latency_ms"`
 	TTFTMS             millis            `json:"ttft_ms"`
 	OverheadUS         int64             `json:"overhead_us"`
@@ -216,18 +210,37 @@ func nullable(n llm.Nano, unpriced bool) *llm.Nano {
 	return &n
 }
 
+// MarshalJSON writes the public form: an element of a Call's attempts.
+func (a Attempt) MarshalJSON() ([]byte, error) {
+	return json.Marshal(attemptJSON{a.Provider, a.ProviderKey, a.Model, a.HTTPStatus, a.ErrorClass, millis(a.Latency), nullable(a.Cost, a.Unpriced)})
+}
+
+// UnmarshalJSON reads the public form; an absent or null cost is Unpriced.
+func (a *Attempt) UnmarshalJSON(b []byte) error {
+	var j attemptJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*a = Attempt{Provider: j.Provider, ProviderKey: j.ProviderKey, Model: j.Model, HTTPStatus: j.HTTPStatus,
+		ErrorClass: j.ErrorClass, Latency: time.Duration(j.LatencyMS), Unpriced: j.Cost == nil}
+	if j.Cost != nil {
+		a.Cost = *j.Cost
+	}
+	return nil
+}
+
 // MarshalJSON writes the public form: one line of an export.
 func (c *Call) MarshalJSON() ([]byte, error) {
 	j := callJSON{
 		ID: c.ID, StartedAt: c.StartedAt.UTC().Truncate(time.Microsecond), Origin: c.Origin, Key: c.Key, Team: c.Team, User: c.User, Session: c.Session,
 		Tags: c.Tags, Ingress: c.Ingress, ModelRequested: c.ModelRequested, Provider: c.Provider, Model: c.Model,
 		ResponseModel: c.ResponseModel, Stream: c.Stream, Status: c.Status, HTTPStatus: c.HTTPStatus, Error: c.Error,
-		Attempts: make([]attemptJSON, len(c.Attempts)), LatencyMS: millis(c.Latency), TTFTMS: millis(c.TTFT),
+		Attempts: c.Attempts, LatencyMS: millis(c.Latency), TTFTMS: millis(c.TTFT),
 		OverheadUS: c.Overhead.Microseconds(), FinishReason: c.FinishReason, NativeFinishReason: c.NativeFinishReason,
 		ResponseID: c.ResponseID, Usage: c.Usage, Cost: nullable(c.Cost, c.Unpriced), PriceRow: c.PriceRow, Quality: c.Quality,
 	}
-	for i, a := range c.Attempts {
-		j.Attempts[i] = attemptJSON{a.Provider, a.ProviderKey, a.Model, a.HTTPStatus, a.ErrorClass, millis(a.Latency), nullable(a.Cost, a.Unpriced)}
+	if j.Attempts == nil {
+		j.Attempts = []Attempt{}
 	}
 	if j.Tags == nil {
 		j.Tags = map[string]string{}
@@ -262,15 +275,10 @@ func (c *Call) UnmarshalJSON(b []byte) error {
 	if j.Cost != nil {
 		c.Cost = *j.Cost
 	}
-	for _, a := range j.Attempts {
-		at := Attempt{Provider: a.Provider, ProviderKey: a.ProviderKey, Model: a.Model, HTTPStatus: a.HTTPStatus,
-			ErrorClass: a.ErrorClass, Latency: time.Duration(a.LatencyMS), Unpriced: a.Cost == nil}
-		if a.Cost != nil {
-			at.Cost = *a.Cost
-		}
-		c.Attempts = append(c.Attempts, at)
+	// What is empty becomes nil, so that a Call equals itself read back.
+	if len(j.Attempts) > 0 {
+		c.Attempts = j.Attempts
 	}
-	// Empty maps become nil, so that a Call equals itself read back.
 	if len(c.Tags) == 0 {
 		c.Tags = nil
 	}
