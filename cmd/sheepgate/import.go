@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -80,7 +79,7 @@ func openStore(e *env, file string) (*local.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := local.Open(filepath.Join(c.Data, "calls"), local.Options{Log: slog.New(slog.NewTextHandler(e.stderr, nil))})
+	s, err := openLocal(c, slog.New(slog.NewTextHandler(e.stderr, nil)))
 	if err != nil {
 		return nil, fmt.Errorf("%w (while a server runs, leave --config out)", err)
 	}

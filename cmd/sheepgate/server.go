@@ -63,7 +63,7 @@ func (s *server) start(c *config.Config) (err error) {
 	if s.adminKey, err = s.keys(c, ring); err != nil {
 		return err
 	}
-	if s.store, err = local.Open(filepath.Join(c.Data, "calls"), local.Options{Log: log, Retain: time.Duration(c.Retention.Calls)}); err != nil {
+	if s.store, err = openLocal(c, log); err != nil {
 		return err
 	}
 	g, err := gatewayConfig(c, ring.Find)
@@ -107,6 +107,16 @@ func (s *server) start(c *config.Config) (err error) {
 	s.http.RegisterOnShutdown(pages.Close) // an open page must not hold the drain
 	go func() { s.served <- s.http.Serve(ln) }()
 	return nil
+}
+
+// openLocal opens the store of a configuration.
+func openLocal(c *config.Config, log *slog.Logger) (*local.Store, error) {
+	folder, ok := strings.CutPrefix(c.Store, "file:")
+	if !ok {
+		folder = c.Data
+	}
+	return local.Open(filepath.Join(folder, "calls"), local.Options{Log: log,
+		Calls: time.Duration(c.Retention.Calls), Bodies: time.Duration(c.Retention.Bodies), Disk: int64(c.Retention.Disk)})
 }
 
 // keys fills ring with the configured keys and the admin key, and returns the

@@ -376,16 +376,11 @@ func (l *loader) notYet(c *Config) {
 		idle(k.Limits != Limits{}, path+".limits")
 		idle(k.Budget != Budget{}, path+".budget")
 	}
-	_, written := l.at["retention.disk"]
-	idle(written, "retention.disk")
-	idle(c.Privacy.Bodies == "full", "retention.bodies")
 	if c.Privacy.Bodies == "redacted" {
 		l.warn("privacy.bodies", "redacted is not built into this version: nothing is kept")
 	}
-	for _, at := range [][2]string{{"store", c.Store}, {"state", c.State}} {
-		if folder, ok := strings.CutPrefix(at[1], "file:"); ok && filepath.Clean(folder) != filepath.Clean(c.Data) {
-			l.warn(at[0], "a folder apart from data is not supported by this version: data is used")
-		}
+	if folder, ok := strings.CutPrefix(c.State, "file:"); ok && filepath.Clean(folder) != filepath.Clean(c.Data) {
+		l.warn("state", "a folder apart from data is not supported by this version: data is used")
 	}
 	idle(c.Teams.Set, "teams")
 	idle(c.Alerts.Set, "alerts")

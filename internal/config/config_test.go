@@ -107,7 +107,6 @@ func TestContractExample(t *testing.T) {
 		`f.yaml:16:43: models."gpt-4.1".limits: is not enforced by this version`,
 		"f.yaml:18:79: keys.team-a.budget: is not enforced by this version",
 		"f.yaml:18:99: keys.team-a.limits: is not enforced by this version",
-		"f.yaml:20:44: retention.disk: is not enforced by this version",
 	}
 	if !slices.Equal(ws, wantWarnings) {
 		t.Errorf("warnings:\n%s\nwant:\n%s", strings.Join(ws, "\n"), strings.Join(wantWarnings, "\n"))
@@ -204,7 +203,8 @@ func TestWarnings(t *testing.T) {
 	warns("listen: :8080\n", "f.yaml:2:9: listen: :8080 can be reached from other machines, without encryption: put a TLS proxy before it")
 	warns("listen: '[::1]:8080'\n")
 	warns("data: d\nstore: file:./d/\n")
-	warns("data: d\nstore: file:./e\n", "f.yaml:3:8: store: a folder apart from data is not supported by this version: data is used")
+	warns("data: d\nstore: file:./e\n")
+	warns("data: d\nstate: file:./e\n", "f.yaml:3:8: state: a folder apart from data is not supported by this version: data is used")
 	warns("privacy: { bodies: redacted }\n", "f.yaml:2:20: privacy.bodies: redacted is not built into this version: nothing is kept")
 	warns("keys: { a: { key: short } }\n", "f.yaml:2:19: keys.a.key: a secret stands in the file: write env:NAME or file:PATH",
 		"f.yaml:2:19: keys.a.key: is shorter than 16 characters and can be guessed")

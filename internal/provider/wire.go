@@ -161,11 +161,10 @@ func upstreamMessage(status int, msg string) string {
 	return s
 }
 
-// validUsage gives u its source, or drops it when it cannot be believed: only
-// what was said is kept.
+// validUsage gives u its source, or drops it when it cannot be believed.
 func validUsage(u llm.Usage) (llm.Usage, bool) {
 	if !u.Valid() {
-		return llm.Usage{Source: llm.UsageNone, Raw: u.Raw}, false
+		return llm.Usage{Source: llm.UsageNone}, false
 	}
 	u.Source = llm.UsageUpstream
 	return u, true

@@ -1,63 +1,91 @@
-// Package local is the default store: one folder on this machine. Calls are
-// committed to SQLite within milliseconds of their end and survive a kill at
-// any point.
+// Package local is the default store: one folder on this machine.
 //
-// It is the tail of the design; sealed column segments behind it come next,
-// and until then a query reads every Call of its range.
+// Calls are committed to SQLite within milliseconds of their end and survive a
+// kill at any point: they are the tail. Now and then the tail is sealed into
+// immutable Parquet files, the segments, one or more a UTC day, and small
+// segments are merged into larger ones. A question reads the columns that it
+// needs of the blocks that its range allows, in parallel, and the tail; what a
+// block of a segment answered is kept, because it cannot change.
+//
+//	tail.db              the tail's batches and the manifest
+//	calls-DAY-….parquet  the segments
+//	bodies-DAY.db        kept bodies, apart: see bodies
+//	….quarantine         what could not be read, set aside
+//
+// Nothing here decides what a question means: package store does.
 package local
 
 import (
 	"context"
-	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"time"
-
-	_ "modernc.org/sqlite" // the driver
 
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/store"
 )
 
-// Options say how much is kept.
+// Options say how much is kept. Zero durations and sizes mean no limit.
 type Options struct {
 	Log    *slog.Logger
-	Retain time.Duration // how long Calls are kept; 0 means for ever
+	Calls  time.Duration // how long Calls are kept
+	Bodies time.Duration // how long bodies are kept
+	Disk   int64         // bytes of the folder: past it the oldest bodies go, then the oldest Calls
+
+	SealRows int           // a tail of so many Calls is sealed; 0 means 100,000
+	SealAge  time.Duration // or one this old; 0 means an hour
+	Cache    int           // bytes of partial answers kept in memory; 0 means 64 MiB
 }
 
 // A Store is a folder with Calls in it.
 type Store struct {
-	db     *sql.DB
 	o      Options
+	dir    string
 	lock   *os.File
+	db     *db
+	bodies *bodies
+	cache  cache
+
+	writing sync.Mutex // held while a batch is stored; guards seq
+	seq     int64      // of the last batch
+	buf     []byte
+
+	importing sync.Mutex // one import at a time: it looks before it adds
+
+	mu       sync.RWMutex // guards what follows
+	tails    []*tail      // the last one grows, those before it are being sealed
+	segments []*segment   // by the time of their first Call; replaced, never changed
+	troubles map[string]error
+
+	upkeep sync.Mutex // one seal, merge or clean-up at a time
+	wake   chan struct{}
 	stop   chan struct{}
 	done   chan struct{}
 	closed sync.Once
 }
 
-const schema = `
-CREATE TABLE IF NOT EXISTS calls (
-	id         TEXT PRIMARY KEY,
-	started_us INTEGER NOT NULL, -- microseconds since 1970
-	call       BLOB NOT NULL     -- the public JSON form
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS calls_started ON calls (started_us, id);
-CREATE TABLE IF NOT EXISTS bodies (
-	id       TEXT PRIMARY KEY,
-	made_us  INTEGER NOT NULL,
-	exchange BLOB NOT NULL
-) WITHOUT ROWID;`
-
-// Open opens or makes the store in dir. A database that cannot be read is moved
-// aside, named in the log, and a new one begun: what is lost is never the
-// reason to refuse what comes.
+// Open opens or makes the store in dir. What cannot be read is set aside,
+// named in the log and by Health: what is lost is never the reason to refuse
+// what comes.
 func Open(dir string, o Options) (*Store, error) {
+	if o.SealRows == 0 {
+		o.SealRows = 100_000
+	}
+	if o.SealAge == 0 {
+		o.SealAge = time.Hour
+	}
+	if o.Cache == 0 {
+		o.Cache = 64 << 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
@@ -65,43 +93,18 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, "calls.db")
-	db, err := openDB(path)
-	if err != nil {
-		aside := fmt.Sprintf("%s.%d.quarantine", path, time.Now().Unix())
-		o.Log.Error("the store cannot be read and is moved aside", "file", path, "to", aside, "err", err)
-		for _, suffix := range []string{"", "-wal", "-shm"} {
-			if rerr := os.Rename(path+suffix, aside+suffix); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-				lock.Close()
-				return nil, fmt.Errorf("store: %w", rerr)
-			}
+	s := &Store{o: o, dir: dir, lock: lock, cache: cache{most: o.Cache}, tails: []*tail{newTail()}, troubles: map[string]error{},
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	s.bodies = &bodies{dir: dir, log: o.Log}
+	if err := s.recover(); err != nil {
+		if s.db != nil {
+			s.db.close()
 		}
-		if db, err = openDB(path); err != nil {
-			lock.Close()
-			return nil, fmt.Errorf("store: %w", err)
-		}
+		lock.Close()
+		return nil, fmt.Errorf("store: %w", err)
 	}
-	s := &Store{db: db, o: o, lock: lock, stop: make(chan struct{}), done: make(chan struct{})}
-	go s.retention()
+	go s.maintain()
 	return s, nil
-}
-
-func openDB(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(5000)")
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(4)
-	var check string
-	if err := db.QueryRow("PRAGMA quick_check(1)").Scan(&check); err != nil || check != "ok" {
-		db.Close()
-		return nil, errors.Join(err, errors.New("quick_check: "+check))
-	}
-	if _, err := db.Exec(schema); err != nil {
-		db.Close()
-		return nil, err
-	}
-	return db, nil
 }
 
 // Close closes the store.
@@ -110,13 +113,33 @@ func (s *Store) Close() error {
 	s.closed.Do(func() {
 		close(s.stop)
 		<-s.done
-		err = errors.Join(s.db.Close(), s.lock.Close())
+		err = errors.Join(s.bodies.close(), s.db.close(), s.lock.Close())
 	})
 	return err
 }
 
-// Health says what does not work.
-func (s *Store) Health() error { return s.db.Ping() }
+// Health says what does not work, and what was set aside because it could not
+// be read.
+func (s *Store) Health() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var errs []error
+	for _, what := range slices.Sorted(maps.Keys(s.troubles)) {
+		errs = append(errs, fmt.Errorf("%s: %w", what, s.troubles[what]))
+	}
+	return errors.Join(errs...)
+}
+
+// trouble remembers what does not work for Health; nil means that it does again.
+func (s *Store) trouble(what string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.troubles, what)
+	} else {
+		s.troubles[what] = err
+	}
+}
 
 // Write implements call.Sink.
 func (s *Store) Write(ctx context.Context, batch []call.Entry) error {
@@ -124,204 +147,133 @@ func (s *Store) Write(ctx context.Context, batch []call.Entry) error {
 	for i, e := range batch {
 		calls[i] = e.Call
 	}
-	_, err := s.insert(ctx, calls, batch)
-	return err
+	if err := s.append(ctx, calls); err != nil {
+		return err
+	}
+	if err := s.bodies.add(batch); err != nil { // a lost body is no lost Call
+		s.o.Log.Error("bodies cannot be kept", "err", err)
+		s.trouble("bodies", err)
+	} else {
+		s.trouble("bodies", nil)
+	}
+	return nil
+}
+
+// maxTail bounds the Calls in memory when they cannot be sealed.
+const maxTail = 2_000_000
+
+// append stores a batch in the tail.
+func (s *Store) append(ctx context.Context, calls []*call.Call) error {
+	if len(calls) == 0 {
+		return nil
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if n := s.tailRows(); n > maxTail {
+		return fmt.Errorf("store: %d calls wait to be sealed, no more are taken", n)
+	}
+	s.buf = appendBatch(s.buf[:0], calls)
+	if err := s.db.append(ctx, s.seq+1, s.buf); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if cap(s.buf) > 4<<20 {
+		s.buf = nil
+	}
+	s.seq++
+	s.mu.Lock()
+	t := s.tails[len(s.tails)-1]
+	t.add(s.seq, calls)
+	full := t.n >= s.o.SealRows
+	s.mu.Unlock()
+	if full {
+		s.poke()
+	}
+	return nil
+}
+
+func (s *Store) tailRows() (n int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, t := range s.tails {
+		n += t.n
+	}
+	return n
+}
+
+// poke asks for upkeep now.
+func (s *Store) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 // Import implements store.Store.
 func (s *Store) Import(ctx context.Context, calls []*call.Call) (int, error) {
-	return s.insert(ctx, calls, nil)
+	s.importing.Lock()
+	defer s.importing.Unlock()
+	for s.tailRows() > 3*s.o.SealRows { // sealing sets the pace
+		s.poke()
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-s.stop:
+			return 0, errors.New("store: closed")
+		case <-time.After(5 * time.Millisecond):
+		}
+		if err := s.Health(); err != nil && s.tailRows() > maxTail {
+			return 0, err
+		}
+	}
+	fresh, err := s.fresh(calls)
+	if err != nil {
+		return 0, err
+	}
+	return len(fresh), s.append(ctx, fresh)
 }
 
-func (s *Store) insert(ctx context.Context, calls []*call.Call, entries []call.Entry) (added int, err error) {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, fmt.Errorf("store: begin: %w", err)
+// fresh leaves out the Calls that are there already, and repetitions.
+func (s *Store) fresh(calls []*call.Call) ([]*call.Call, error) {
+	have := make([]bool, len(calls))
+	ids := make([]string, len(calls))
+	seen := make(map[string]bool, len(calls))
+	for i, c := range calls {
+		ids[i] = c.ID
+		have[i] = seen[c.ID]
+		seen[c.ID] = true
 	}
-	defer tx.Rollback() // after a commit it does nothing
-	ins, err := tx.PrepareContext(ctx, "INSERT INTO calls (id, started_us, call) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING")
-	if err != nil {
-		return 0, fmt.Errorf("store: insert: %w", err)
-	}
-	defer ins.Close()
-	for _, c := range calls {
-		text, err := json.Marshal(c)
-		if err != nil {
-			return 0, fmt.Errorf("store: call %s: %w", c.ID, err)
+	s.mu.Lock() // the tails' indexes grow here
+	for _, t := range s.tails {
+		for i, id := range ids {
+			have[i] = have[i] || t.has(id)
 		}
-		res, err := ins.ExecContext(ctx, c.ID, c.StartedAt.UnixMicro(), text)
-		if err != nil {
-			return 0, fmt.Errorf("store: insert: %w", err)
-		}
-		n, _ := res.RowsAffected() // SQLite always knows
-		added += int(n)
 	}
-	for _, e := range entries {
-		if e.Exchange == nil {
+	segments := s.segments
+	s.mu.Unlock()
+	for _, g := range segments {
+		err := g.hasAny(ids, have)
+		if d := (*damage)(nil); errors.As(err, &d) {
+			s.quarantine(d.s, d.err)
 			continue
 		}
-		text, err := json.Marshal(e.Exchange)
 		if err != nil {
-			return 0, fmt.Errorf("store: body %s: %w", e.ID, err)
-		}
-		if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO bodies (id, made_us, exchange) VALUES (?, ?, ?)", e.ID, e.StartedAt.UnixMicro(), text); err != nil {
-			return 0, fmt.Errorf("store: body: %w", err)
+			return nil, err
 		}
 	}
-	if err := tx.Commit(); err != nil {
-		return 0, fmt.Errorf("store: commit: %w", err)
+	var fresh []*call.Call
+	for i, c := range calls {
+		if !have[i] {
+			fresh = append(fresh, c)
+		}
 	}
-	return added, nil
-}
-
-// Get implements store.Store.
-func (s *Store) Get(ctx context.Context, id string) (*call.Call, error) {
-	var text []byte
-	if err := one(s.db.QueryRowContext(ctx, "SELECT call FROM calls WHERE id = ?", id).Scan(&text)); err != nil {
-		return nil, err
-	}
-	c := new(call.Call)
-	if err := json.Unmarshal(text, c); err != nil {
-		return nil, fmt.Errorf("store: call %s: %w", id, err)
-	}
-	return c, nil
+	return fresh, nil
 }
 
 // Body implements store.Store.
 func (s *Store) Body(ctx context.Context, id string) (*call.Exchange, error) {
-	var text []byte
-	if err := one(s.db.QueryRowContext(ctx, "SELECT exchange FROM bodies WHERE id = ?", id).Scan(&text)); err != nil {
-		return nil, err
-	}
-	x := new(call.Exchange)
-	if err := json.Unmarshal(text, x); err != nil {
-		return nil, fmt.Errorf("store: body %s: %w", id, err)
-	}
-	return x, nil
+	return s.bodies.get(ctx, id)
 }
 
-func one(err error) error {
-	if errors.Is(err, sql.ErrNoRows) {
-		return store.ErrNotFound
-	}
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	return nil
-}
+var _ store.Store = (*Store)(nil)
 
-// List implements store.Store. Its cursor is the id of the last Call given and
-// the microsecond it started in.
-func (s *Store) List(ctx context.Context, q store.List) (store.Page, error) {
-	keep, err := q.Filter.Compile(true)
-	if err != nil {
-		return store.Page{}, err
-	}
-	limit := q.Limit
-	if limit <= 0 {
-		limit = 100
-	}
-	limit = min(limit, store.MaxPage)
-	from, to := bounds(q.From, q.To)
-	before, beforeID := to, ""
-	if q.Cursor != "" {
-		if before, beforeID, err = parseCursor(q.Cursor); err != nil {
-			return store.Page{}, err
-		}
-	}
-	text := strings.ToLower(q.Text)
-	page := store.Page{Calls: []*call.Call{}}
-	err = s.scan(ctx, func(c *call.Call) bool {
-		if !keep(c) || text != "" && !store.HasText(c, text) {
-			return true
-		}
-		if len(page.Calls) == limit {
-			last := page.Calls[limit-1]
-			page.Next = fmt.Sprintf("%d.%s", last.StartedAt.UnixMicro(), last.ID)
-			return false
-		}
-		page.Calls = append(page.Calls, c)
-		return true
-	}, "WHERE started_us >= ? AND (started_us, id) < (?, ?) ORDER BY started_us DESC, id DESC", from, before, beforeID)
-	return page, err
-}
-
-func bounds(from, to time.Time) (int64, int64) {
-	a, b := int64(0), int64(1)<<62
-	if !from.IsZero() {
-		a = from.UnixMicro()
-	}
-	if !to.IsZero() {
-		b = to.UnixMicro()
-	}
-	return a, b
-}
-
-func parseCursor(s string) (int64, string, error) {
-	var us int64
-	var id string
-	if _, err := fmt.Sscanf(strings.Replace(s, ".", " ", 1), "%d %s", &us, &id); err != nil || !call.ValidID(id) {
-		return 0, "", &store.QueryError{Msg: "the cursor is not one that a page gave"}
-	}
-	return us, id, nil
-}
-
-// Query implements store.Store.
-func (s *Store) Query(ctx context.Context, q store.Query) (*store.Result, error) {
-	a, err := store.NewAggregation(q)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.scan(ctx, func(c *call.Call) bool { a.Add(c); return true },
-		"WHERE started_us >= ? AND started_us < ?", q.From.UnixMicro(), q.To.UnixMicro()); err != nil {
-		return nil, err
-	}
-	return a.Result(), nil
-}
-
-// scan reads Calls until each says no.
-func (s *Store) scan(ctx context.Context, each func(*call.Call) bool, where string, args ...any) error {
-	rows, err := s.db.QueryContext(ctx, "SELECT call FROM calls "+where, args...)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var text sql.RawBytes
-		if err := rows.Scan(&text); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
-		c := new(call.Call)
-		if err := json.Unmarshal(text, c); err != nil {
-			return fmt.Errorf("store: a call: %w", err)
-		}
-		if !each(c) {
-			return nil
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	return nil
-}
-
-const sweepEvery = 10 * time.Minute
-
-// retention deletes what is too old until the store is closed.
-func (s *Store) retention() {
-	defer close(s.done)
-	t := time.NewTicker(sweepEvery)
-	defer t.Stop()
-	for {
-		if s.o.Retain > 0 {
-			if _, err := s.db.Exec("DELETE FROM calls WHERE started_us < ?", time.Now().Add(-s.o.Retain).UnixMicro()); err != nil {
-				s.o.Log.Error("old calls cannot be deleted", "err", err)
-			}
-		}
-		select {
-		case <-t.C:
-		case <-s.stop:
-			return
-		}
-	}
-}
+func segmentPath(dir, name string) string { return filepath.Join(dir, name) }

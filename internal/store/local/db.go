@@ -1,0 +1,243 @@
+package local
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	_ "modernc.org/sqlite" // the driver
+
+	"github.com/sheepgate/sheepgate/internal/call"
+)
+
+// A db is the SQLite file of the store: the tail's batches, and the manifest
+// that says which files are segments. What is written here in one transaction
+// is what makes a step of the store happen.
+type db struct {
+	tail *sql.DB // one connection: batches are committed without waiting for the disk, and survive a kill
+	safe *sql.DB // reads, and the manifest's transactions: these survive a loss of power, too
+	add  *sql.Stmt
+}
+
+const dbVersion = 1
+
+const schema = `
+CREATE TABLE tail (
+	seq   INTEGER PRIMARY KEY,
+	batch BLOB NOT NULL -- see appendBatch
+);
+CREATE TABLE segments (
+	name  TEXT PRIMARY KEY,
+	bytes INTEGER NOT NULL,
+	about TEXT NOT NULL -- JSON, as in the file itself
+) WITHOUT ROWID;`
+
+// openDB opens or makes the database. An error means that it cannot be used.
+func openDB(path string) (*db, error) {
+	open := func(sync string, conns int) (*sql.DB, error) {
+		h, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=synchronous("+sync+")")
+		if err == nil {
+			h.SetMaxOpenConns(conns)
+		}
+		return h, err
+	}
+	d := &db{}
+	var err error
+	if d.tail, err = open("NORMAL", 1); err != nil {
+		return nil, err
+	}
+	if d.safe, err = open("FULL", 4); err != nil {
+		d.close()
+		return nil, err
+	}
+	if err = d.prepare(); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *db) prepare() error {
+	var check string
+	if err := d.tail.QueryRow("PRAGMA quick_check(1)").Scan(&check); err != nil {
+		return err
+	}
+	if check != "ok" {
+		return errors.New(check)
+	}
+	var version int
+	if err := d.tail.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	switch version {
+	case dbVersion:
+	case 0:
+		tx, err := d.tail.Begin()
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback() // after a commit it does nothing
+		if _, err := tx.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", dbVersion)); err != nil {
+			return err
+		}
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+	default:
+		return &newerError{version}
+	}
+	var err error
+	d.add, err = d.tail.Prepare("INSERT INTO tail (seq, batch) VALUES (?, ?)")
+	return err
+}
+
+// A newerError is a database that a later Sheepgate made: it is left alone.
+type newerError struct{ version int }
+
+func (e *newerError) Error() string {
+	return fmt.Sprintf("it has version %d, made by a newer sheepgate; this one knows %d", e.version, dbVersion)
+}
+
+func (d *db) close() error {
+	var err error
+	if d.add != nil {
+		err = d.add.Close()
+	}
+	if d.tail != nil {
+		err = errors.Join(err, d.tail.Close())
+	}
+	if d.safe != nil {
+		err = errors.Join(err, d.safe.Close())
+	}
+	return err
+}
+
+// append stores a batch: it survives a kill from here on.
+func (d *db) append(ctx context.Context, seq int64, batch []byte) error {
+	_, err := d.add.ExecContext(ctx, seq, batch)
+	return err
+}
+
+// batch reads the batch of a seq, or says errMoved.
+func (d *db) batch(ctx context.Context, seq int64) ([]*call.Call, error) {
+	var b sql.RawBytes
+	rows, err := d.safe.QueryContext(ctx, "SELECT batch FROM tail WHERE seq = ?", seq)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		if err := rows.Err(); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		return nil, errMoved
+	}
+	if err := rows.Scan(&b); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	calls, err := readBatch(b)
+	if err != nil {
+		return nil, fmt.Errorf("store: batch %d: %w", seq, err)
+	}
+	return calls, nil
+}
+
+// batches gives every batch in order. bad is told of those that cannot be read.
+func (d *db) batches(each func(seq int64, calls []*call.Call), bad func(seq int64, err error)) error {
+	rows, err := d.safe.Query("SELECT seq, batch FROM tail ORDER BY seq")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var b sql.RawBytes
+		if err := rows.Scan(&seq, &b); err != nil {
+			return err
+		}
+		calls, err := readBatch(b)
+		if err != nil {
+			bad(seq, err)
+			continue
+		}
+		each(seq, calls)
+	}
+	return rows.Err()
+}
+
+// segments reads the manifest.
+func (d *db) segments(dir string) ([]*segment, error) {
+	rows, err := d.safe.Query("SELECT name, bytes, about FROM segments ORDER BY name")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []*segment
+	for rows.Next() {
+		s := &segment{}
+		var text []byte
+		if err := rows.Scan(&s.name, &s.bytes, &text); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(text, &s.about); err != nil {
+			return nil, fmt.Errorf("segment %s: %w", s.name, err)
+		}
+		if err := s.about.check(); err != nil {
+			return nil, fmt.Errorf("segment %s: %w", s.name, err)
+		}
+		s.path = segmentPath(dir, s.name)
+		list = append(list, s)
+	}
+	return list, rows.Err()
+}
+
+// change makes one step of the manifest happen: segments come and go, and the
+// tail's batches up to sealed go with them (0 leaves the tail alone).
+func (d *db) change(added, removed []*segment, sealed int64) error {
+	tx, err := d.safe.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after a commit it does nothing
+	for _, s := range removed {
+		if _, err := tx.Exec("DELETE FROM segments WHERE name = ?", s.name); err != nil {
+			return err
+		}
+	}
+	for _, s := range added {
+		text, err := json.Marshal(s.about)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec("INSERT INTO segments (name, bytes, about) VALUES (?, ?, ?)", s.name, s.bytes, text); err != nil {
+			return err
+		}
+	}
+	if sealed > 0 {
+		if _, err := tx.Exec("DELETE FROM tail WHERE seq <= ?", sealed); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// drop removes a batch that cannot be read and returns its bytes.
+func (d *db) drop(seq int64) ([]byte, error) {
+	var b []byte
+	if err := d.safe.QueryRow("SELECT batch FROM tail WHERE seq = ?", seq).Scan(&b); err != nil {
+		return nil, err
+	}
+	_, err := d.safe.Exec("DELETE FROM tail WHERE seq = ?", seq)
+	return b, err
+}
+
+// shrink gives the space of what was deleted back to the disk.
+func (d *db) shrink() error {
+	if _, err := d.tail.Exec("PRAGMA incremental_vacuum"); err != nil {
+		return err
+	}
+	_, err := d.tail.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
+}

@@ -1,0 +1,180 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+)
+
+// recover brings the folder to where the last run left it, whatever ended it:
+// files that the manifest does not know are set aside, those that cannot be
+// read as well, and a database that is lost is made anew from the segments.
+func (s *Store) recover() error {
+	path := filepath.Join(s.dir, "tail.db")
+	d, err := openDB(path)
+	if newer := (*newerError)(nil); errors.As(err, &newer) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var known []*segment
+	if err == nil {
+		if known, err = d.segments(s.dir); err != nil {
+			d.close()
+		}
+	}
+	lost := err != nil
+	if lost {
+		if err := s.setAside(path, err); err != nil {
+			return err
+		}
+		if d, err = openDB(path); err != nil {
+			return err
+		}
+	}
+	s.db = d
+	files, err := s.scanFolder()
+	if err != nil {
+		return err
+	}
+	if lost {
+		if known, err = s.rebuild(files); err != nil {
+			return err
+		}
+	}
+	for _, g := range known {
+		if err := s.admit(g, files); err != nil {
+			return err
+		}
+		delete(files, g.name)
+	}
+	s.segments = inOrder(s.segments)
+	for name := range files {
+		s.o.Log.Warn("a file that the manifest does not know is set aside", "file", name, "as", name+orphaned)
+		if err := os.Rename(filepath.Join(s.dir, name), filepath.Join(s.dir, name+orphaned)); err != nil {
+			return err
+		}
+	}
+	return s.readTail()
+}
+
+// setAside renames a database with its side files.
+func (s *Store) setAside(path string, why error) error {
+	aside := fmt.Sprintf("%s.%d%s", path, time.Now().UnixMilli(), quarantined)
+	s.o.Log.Error("a database cannot be read and is set aside", "file", filepath.Base(path), "as", filepath.Base(aside), "why", why)
+	s.troubles["set aside: "+filepath.Base(aside)] = why
+	for _, side := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+side, aside+side); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanFolder finds the files of segments, by name with their size, deletes
+// unfinished ones and recalls what was set aside before.
+func (s *Store) scanFolder() (map[string]int64, error) {
+	list, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]int64{}
+	for _, e := range list {
+		name := e.Name()
+		switch {
+		case strings.HasSuffix(name, quarantined):
+			if s.troubles["set aside: "+name] == nil {
+				s.troubles["set aside: "+name] = errors.New("it could not be read; repair it, or delete it to settle the matter")
+			}
+		case strings.HasPrefix(name, "new-") && strings.HasSuffix(name, ".tmp"):
+			os.Remove(filepath.Join(s.dir, name))
+		case strings.HasSuffix(name, suffix):
+			st, err := e.Info()
+			if err != nil {
+				return nil, err
+			}
+			files[name] = st.Size()
+		}
+	}
+	return files, nil
+}
+
+// rebuild makes the manifest from the files: all that can be read, but those
+// that another one was merged from.
+func (s *Store) rebuild(files map[string]int64) ([]*segment, error) {
+	var list []*segment
+	replaced := map[string]bool{}
+	for name, size := range files {
+		g := &segment{name: name, path: segmentPath(s.dir, name), bytes: size}
+		f, err := openSegment(g.path, &g.about)
+		if err != nil {
+			s.troubles["set aside: "+name+quarantined] = err
+			s.o.Log.Error("a segment cannot be read and is set aside", "file", name, "why", err)
+			if err := os.Rename(g.path, g.path+quarantined); err != nil {
+				return nil, err
+			}
+			delete(files, name)
+			continue
+		}
+		g.file = f
+		list = append(list, g)
+		for _, r := range g.Replaces {
+			replaced[r] = true
+		}
+	}
+	list = slices.DeleteFunc(list, func(g *segment) bool { return replaced[g.name] })
+	s.o.Log.Info("the manifest is made anew from the segments", "segments", len(list))
+	return list, s.db.change(list, nil, 0)
+}
+
+// admit takes a segment of the manifest whose file is there, whole.
+func (s *Store) admit(g *segment, files map[string]int64) error {
+	size, ok := files[g.name]
+	if ok && size == g.bytes {
+		s.segments = append(s.segments, g)
+		return nil
+	}
+	why := fmt.Errorf("it has %d bytes instead of %d", size, g.bytes)
+	if !ok {
+		why = errors.New("it is missing")
+	} else if err := os.Rename(g.path, g.path+quarantined); err != nil {
+		return err
+	}
+	s.o.Log.Error("a segment cannot be read and is set aside", "file", g.name, "calls", g.Rows, "why", why)
+	s.troubles["set aside: "+g.name+quarantined] = why
+	return s.db.change(nil, []*segment{g}, 0)
+}
+
+// readTail fills the tail from the database. A batch that cannot be read is
+// set aside in a file.
+func (s *Store) readTail() error {
+	t := s.tails[0]
+	var broken []int64
+	err := s.db.batches(func(seq int64, calls []*call.Call) {
+		t.add(seq, calls)
+		s.seq = seq
+	}, func(seq int64, err error) {
+		broken = append(broken, seq)
+		s.seq = seq
+		s.o.Log.Error("a batch of the tail cannot be read and is set aside", "batch", seq, "why", err)
+	})
+	if err != nil {
+		return err
+	}
+	for _, seq := range broken {
+		b, err := s.db.drop(seq)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("batch-%d-%d%s", seq, time.Now().UnixMilli(), quarantined)
+		if err := os.WriteFile(filepath.Join(s.dir, name), b, 0o600); err != nil {
+			return err
+		}
+		s.troubles["set aside: "+name] = errBatch
+	}
+	return nil
+}

@@ -1,0 +1,492 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+)
+
+const (
+	lookEvery  = 5 * time.Second
+	sweepEvery = 10 * time.Minute
+	quietAfter = 5 * time.Minute // a day of which nothing new came for so long is merged whole
+	mergeAt    = 8               // segments of a size that are merged while their day still grows
+)
+
+// Files that are set aside.
+const (
+	quarantined = ".quarantine" // could not be read
+	orphaned    = ".orphan"     // not in the manifest: left by a kill, or put there by somebody
+	keepAside   = 7 * 24 * time.Hour
+)
+
+// maintain seals, merges and sweeps until the store is closed.
+func (s *Store) maintain() {
+	defer close(s.done)
+	t := time.NewTicker(lookEvery)
+	defer t.Stop()
+	var swept time.Time
+	for {
+		s.upkeep.Lock()
+		s.tidy()
+		if time.Since(swept) > sweepEvery {
+			swept = time.Now()
+			s.note("sweep", s.sweep(time.Now()))
+		}
+		s.upkeep.Unlock()
+		select {
+		case <-s.wake:
+		case <-t.C:
+		case <-s.stop:
+			return
+		}
+	}
+}
+
+// tidy seals and merges what is due.
+func (s *Store) tidy() {
+	for s.sealDue(time.Now()) {
+		err := s.seal()
+		s.note("seal", err)
+		if err != nil {
+			break
+		}
+	}
+	for {
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
+		pick := s.mergeDue(time.Now())
+		if len(pick) == 0 || s.sealDue(time.Now()) {
+			if len(pick) > 0 {
+				s.poke()
+			}
+			return
+		}
+		err := s.merge(pick)
+		s.note("merge", err)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// note logs what failed, and remembers it for Health until it succeeds.
+func (s *Store) note(what string, err error) {
+	if err != nil {
+		s.o.Log.Error("the store's upkeep failed", "step", what, "err", err)
+	}
+	s.trouble(what, err)
+}
+
+// Settle seals the tail and merges what is left in small pieces, now. A store
+// settles by itself; this is for who wants to see it settled.
+func (s *Store) Settle(ctx context.Context) error {
+	s.upkeep.Lock()
+	defer s.upkeep.Unlock()
+	for s.tailRows() > 0 {
+		if err := cmp.Or(ctx.Err(), s.seal()); err != nil {
+			return err
+		}
+	}
+	for {
+		pick := s.mergeDue(time.Now().Add(2 * quietAfter))
+		if len(pick) == 0 {
+			return s.db.shrink()
+		}
+		if err := cmp.Or(ctx.Err(), s.merge(pick)); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Store) sealDue(now time.Time) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	t := s.tails[0]
+	return len(s.tails) > 1 || t.n >= s.o.SealRows || t.n > 0 && now.Sub(t.begun) >= s.o.SealAge
+}
+
+// seal makes segments of the oldest tail: write the files, then let the
+// manifest know them and forget the batches in one transaction.
+func (s *Store) seal() error {
+	s.writing.Lock() // no batch may be on its way into the tail that ends here
+	s.mu.Lock()
+	if len(s.tails) == 1 {
+		if s.tails[0].n == 0 {
+			s.mu.Unlock()
+			s.writing.Unlock()
+			return nil
+		}
+		s.tails = append(s.tails[:1:1], newTail())
+	}
+	t := s.tails[0]
+	s.mu.Unlock()
+	s.writing.Unlock()
+
+	var made []*segment
+	fail := func(err error) error {
+		for _, g := range made {
+			os.Remove(g.path) // unknown to the manifest: at worst it is an orphan
+		}
+		return err
+	}
+	for _, parts := range s.parts(t) {
+		g, err := writeSegment(s.dir, parts, nil)
+		if err != nil {
+			return fail(err)
+		}
+		made = append(made, g)
+	}
+	if err := syncFolder(s.dir); err != nil {
+		return fail(err)
+	}
+	if err := s.db.change(made, nil, t.seq[t.n-1]); err != nil {
+		return fail(err)
+	}
+	s.mu.Lock()
+	s.segments = inOrder(append(slices.Clone(s.segments), made...))
+	s.tails = slices.Clone(s.tails[1:])
+	s.mu.Unlock()
+	return s.db.shrink()
+}
+
+func inOrder(list []*segment) []*segment {
+	slices.SortFunc(list, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(a.Blocks[0].First, b.Blocks[0].First), strings.Compare(a.name, b.name))
+	})
+	return list
+}
+
+// parts are the runs of a tail's rows, a list a file.
+func (s *Store) parts(t *tail) [][]part {
+	started := t.vecs[1].i64
+	if columns[1].name != "started_at" {
+		panic("started_at is not where it was")
+	}
+	order := make([]int32, t.n)
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(started[a], started[b]), strings.Compare(t.ids[a], t.ids[b]))
+	})
+	b := &batches{s: s, left: map[int64]int{}, calls: map[int64][]*call.Call{}}
+	var files [][]part
+	for len(order) > 0 {
+		n := 1
+		for n < min(len(order), maxRows) && day(started[order[n]]) == day(started[order[0]]) {
+			n++
+		}
+		var parts []part
+		for from := 0; from < n; from += blockRows {
+			rows := order[from:min(n, from+blockRows)]
+			p := &callPart{n: len(rows), labels: make([]map[string]string, len(rows))}
+			for i, r := range rows {
+				p.labels[i] = t.labels[r]
+			}
+			p.load = func() ([]*call.Call, error) { return b.take(t, rows) }
+			b.need(t, rows)
+			parts = append(parts, p)
+		}
+		files = append(files, parts)
+		order = order[n:]
+	}
+	return files
+}
+
+// batches reads the tail's batches from the database, each once, and keeps one
+// as long as a later part needs it.
+type batches struct {
+	s     *Store
+	left  map[int64]int // by seq: how many parts will come for it
+	calls map[int64][]*call.Call
+}
+
+func (b *batches) need(t *tail, rows []int32) {
+	for seq := range seqs(t, rows) {
+		b.left[seq]++
+	}
+}
+
+func seqs(t *tail, rows []int32) map[int64]bool {
+	m := map[int64]bool{}
+	for _, r := range rows {
+		m[t.seq[r]] = true
+	}
+	return m
+}
+
+func (b *batches) take(t *tail, rows []int32) ([]*call.Call, error) {
+	out := make([]*call.Call, len(rows))
+	for i, r := range rows {
+		seq := t.seq[r]
+		calls, ok := b.calls[seq]
+		if !ok {
+			var err error
+			if calls, err = b.s.db.batch(context.Background(), seq); err != nil {
+				return nil, err
+			}
+			b.calls[seq] = calls
+		}
+		if int(t.at[r]) >= len(calls) || calls[t.at[r]].ID != t.ids[r] {
+			return nil, fmt.Errorf("batch %d is not as it was", seq)
+		}
+		out[i] = calls[t.at[r]]
+	}
+	for seq := range seqs(t, rows) {
+		if b.left[seq]--; b.left[seq] == 0 {
+			delete(b.calls, seq)
+		}
+	}
+	return out, nil
+}
+
+// made is when a segment's file was written, by its name.
+func (s *segment) made() time.Time {
+	name := strings.TrimSuffix(s.name, suffix)
+	id, err := ulid.ParseStrict(name[max(0, len(name)-ulid.EncodedSize):])
+	if err != nil {
+		return time.Time{}
+	}
+	return ulid.Time(id.Time())
+}
+
+// mergeDue picks segments of one day to be merged: eight of about a size, or,
+// once the day is quiet, all that fit into one file.
+func (s *Store) mergeDue(now time.Time) []*segment {
+	s.mu.RLock()
+	segments := s.segments
+	s.mu.RUnlock()
+	byDay := map[int64][]*segment{}
+	var days []int64
+	for _, g := range segments {
+		if g.Rows > maxRows*3/4 {
+			continue
+		}
+		d := day(g.Blocks[0].First)
+		if byDay[d] == nil {
+			days = append(days, d)
+		}
+		byDay[d] = append(byDay[d], g)
+	}
+	for _, d := range days {
+		list := byDay[d]
+		if len(list) < 2 {
+			continue
+		}
+		slices.SortFunc(list, func(a, b *segment) int { return cmp.Or(cmp.Compare(a.Rows, b.Rows), strings.Compare(a.name, b.name)) })
+		newest := slices.MaxFunc(list, func(a, b *segment) int { return a.made().Compare(b.made()) }).made()
+		over := day(now.UnixMicro()) > d
+		var pick []*segment
+		if over && now.Sub(newest) > quietAfter {
+			pick = fit(list)
+		} else {
+			for len(list) > 0 { // by size: each class is eight times the one before
+				n := 1
+				for n < len(list) && class(list[n].Rows) == class(list[0].Rows) {
+					n++
+				}
+				if n >= mergeAt {
+					pick = fit(list[:n])
+					break
+				}
+				list = list[n:]
+			}
+		}
+		if len(pick) > 1 {
+			return pick
+		}
+	}
+	return nil
+}
+
+func class(rows int) int { return bits.Len(uint(rows)) / 3 }
+
+// fit takes the smallest segments that make one file.
+func fit(list []*segment) []*segment {
+	rows := 0
+	for i, g := range list {
+		if rows += g.Rows; rows > maxRows {
+			return list[:i]
+		}
+	}
+	return list
+}
+
+// merge makes one file of several.
+func (s *Store) merge(old []*segment) error {
+	names := make([]string, len(old))
+	for i, g := range old {
+		names[i] = g.name
+	}
+	files, err := merged(old)
+	var made []*segment
+	for _, parts := range files {
+		g, werr := writeSegment(s.dir, parts, names)
+		if err = errors.Join(err, werr); err != nil {
+			break
+		}
+		made = append(made, g)
+	}
+	err = cmp.Or(err, syncFolder(s.dir))
+	if err == nil {
+		err = s.db.change(made, old, 0)
+	}
+	if err != nil {
+		for _, g := range made {
+			os.Remove(g.path)
+		}
+		if d := (*damage)(nil); errors.As(err, &d) {
+			s.quarantine(d.s, d.err)
+			return nil // the rest is merged the next time
+		}
+		return err
+	}
+	s.replace(made, old)
+	for _, g := range old {
+		os.Remove(g.path) // who reads it still has it open; if it stays it is an orphan
+	}
+	return nil
+}
+
+// replace swaps segments in what questions see.
+func (s *Store) replace(made, old []*segment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Clone(s.segments)
+	list = slices.DeleteFunc(list, func(g *segment) bool { return slices.Contains(old, g) })
+	s.segments = inOrder(append(list, made...))
+}
+
+// quarantine sets a segment aside that cannot be read: the rest counts on.
+func (s *Store) quarantine(g *segment, why error) {
+	s.mu.RLock()
+	known := slices.Contains(s.segments, g)
+	s.mu.RUnlock()
+	if !known {
+		return // merged away, or set aside already
+	}
+	s.replace(nil, []*segment{g})
+	err := cmp.Or(os.Rename(g.path, g.path+quarantined), s.db.change(nil, []*segment{g}, 0))
+	s.o.Log.Error("a segment cannot be read and is set aside", "file", g.name, "calls", g.Rows, "why", why, "err", err)
+	s.trouble("set aside: "+g.name+quarantined, why)
+}
+
+// sweep deletes what is too old or too much.
+func (s *Store) sweep(now time.Time) error {
+	if s.o.Calls > 0 {
+		oldest := now.Add(-s.o.Calls).UnixMicro()
+		if err := s.expire(func(g *segment) bool { return g.about.span().Last < oldest }); err != nil {
+			return err
+		}
+	}
+	if s.o.Bodies > 0 {
+		if err := s.bodies.expire(now.Add(-s.o.Bodies)); err != nil {
+			return err
+		}
+	}
+	if err := s.sweepAside(now); err != nil {
+		return err
+	}
+	for s.o.Disk > 0 {
+		used, err := folderSize(s.dir)
+		if err != nil || used <= s.o.Disk {
+			return err
+		}
+		if gone, err := s.bodies.dropOldest(now, s.o.Disk/2); err != nil || gone {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		s.mu.RLock()
+		list := s.segments
+		s.mu.RUnlock()
+		if len(list) == 0 {
+			return nil
+		}
+		s.o.Log.Info("the oldest calls are deleted: retention.disk is reached", "file", list[0].name, "calls", list[0].Rows)
+		if err := s.expire(func(g *segment) bool { return g == list[0] }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expire deletes the segments that are due.
+func (s *Store) expire(due func(*segment) bool) error {
+	s.mu.RLock()
+	var old []*segment
+	for _, g := range s.segments {
+		if due(g) {
+			old = append(old, g)
+		}
+	}
+	s.mu.RUnlock()
+	if len(old) == 0 {
+		return nil
+	}
+	if err := s.db.change(nil, old, 0); err != nil {
+		return err
+	}
+	s.replace(nil, old)
+	for _, g := range old {
+		os.Remove(g.path)
+	}
+	return nil
+}
+
+// sweepAside deletes orphans that nobody came for. What was quarantined stays:
+// somebody may want to repair it.
+func (s *Store) sweepAside(now time.Time) error {
+	list, err := filepath.Glob(filepath.Join(s.dir, "*"+orphaned))
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		if st, err := os.Stat(f); err == nil && now.Sub(st.ModTime()) > keepAside {
+			os.Remove(f)
+		}
+	}
+	return nil
+}
+
+func folderSize(dir string) (int64, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for _, e := range list {
+		if st, err := e.Info(); err == nil {
+			sum += st.Size()
+		}
+	}
+	return sum, nil
+}
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
