@@ -57,10 +57,9 @@ func (q *ask) korean() bool {
 	return hangul*3 > letters
 }
 
-// input estimates the prompt's tokens: four ASCII letters or 1.4 other ones to
-// a token, and a few for each message and tool.
-func (q *ask) input() int {
-	text := q.text.String()
+// tokens estimates those of a text: four ASCII letters or 1.4 other ones to a
+// token.
+func tokens(text string) int {
 	ascii := 0
 	for i := range len(text) {
 		if text[i] < utf8.RuneSelf {
@@ -68,7 +67,13 @@ func (q *ask) input() int {
 		}
 	}
 	other := utf8.RuneCountInString(text) - ascii
-	n := ascii/4 + other*10/14 + 4*q.messages + 3
+	return ascii/4 + other*10/14
+}
+
+// input estimates the prompt's tokens: its text's, and a few for each message
+// and tool.
+func (q *ask) input() int {
+	n := tokens(q.text.String()) + 4*q.messages + 3
 	for _, t := range q.tools {
 		n += 12 + len(t.schema)/5
 	}

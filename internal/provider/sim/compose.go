@@ -65,18 +65,9 @@ const (
 func compose(q *ask, m *Model, d draw, r *rand.Rand, calm bool, created int64, n uint64) *answer {
 	a := &answer{q: q, m: m, n: n, created: created, rng: r, input: q.input()}
 	a.cached(r)
-	if r.Float64() < m.Thinks {
-		a.reasoning = 20 + int(float64(d.output)*(0.3+r.Float64()))
-		if q.maxTokens > 0 {
-			a.reasoning = min(a.reasoning, q.maxTokens/2)
-		}
-		if q.thoughts || m.Name == "deepseek-reasoner" {
-			a.thought = speak(r, a.reasoning, q.korean())
-		}
-	}
-	room := 0 // no limit
-	if q.maxTokens > 0 {
-		room = max(1, q.maxTokens-a.reasoning)
+	room := a.think(d)
+	if a.reasoning > 0 && (q.thoughts || m.Name == "deepseek-reasoner") {
+		a.thought = speak(r, a.reasoning, q.korean())
 	}
 	for i := range max(1, q.n) {
 		c, tokens := a.choice(d, room, calm, i)
@@ -85,6 +76,22 @@ func compose(q *ask, m *Model, d draw, r *rand.Rand, calm bool, created int64, n
 	}
 	a.output += a.reasoning
 	return a
+}
+
+// think decides how long the model reasons, and says how many tokens that
+// leaves to the answer (0: no limit).
+func (a *answer) think(d draw) (room int) {
+	q, r := a.q, a.rng
+	if r.Float64() < a.m.Thinks {
+		a.reasoning = 20 + int(float64(d.output)*(0.3+r.Float64()))
+		if q.maxTokens > 0 {
+			a.reasoning = min(a.reasoning, q.maxTokens/2)
+		}
+	}
+	if q.maxTokens > 0 {
+		room = max(1, q.maxTokens-a.reasoning)
+	}
+	return room
 }
 
 // cached decides how much of the prompt was read from or written to the cache.
@@ -118,11 +125,11 @@ func (a *answer) choice(d draw, room int, calm bool, i int) (choice, int) {
 	q, r := a.q, a.rng
 	if a.callsTool(calm) {
 		c := choice{finish: calls, calls: a.toolCalls(calm, i)}
-		tokens := 8
+		n := 8
 		for _, t := range c.calls {
-			tokens += 10 + len(t.args)/4
+			n += 10 + len(t.args)/4
 		}
-		return c, tokens
+		return c, n
 	}
 	odd := r.Float64()
 	if !calm && odd < 0.004 && q.schema == nil {

@@ -16,14 +16,17 @@ type generator struct {
 	o        TrafficOptions
 	r        *rand.Rand
 	sessions [24]session
+	silent   bool // nothing will be sent: texts are counted, not written
 }
 
 // A session is a conversation that grows until it is replaced.
 type session struct {
 	id, user string
-	app      application
+	app      int // of applications
 	model    string
 	turns    []string // the user's and the model's in turn
+	said     int      // how many turns there were
+	tokens   int      // in them
 }
 
 // An application is a kind of client that a team has.
@@ -58,52 +61,122 @@ var applications = []application{
 var weights = []float64{0.38, 0.27, 0.2, 0.15}
 
 func (g *generator) model() string {
-	p := g.r.Float64()
-	for i, m := range g.o.Models {
-		w := 0.1
+	weight := func(i int) float64 {
 		if i < len(weights) {
-			w = weights[i]
+			return weights[i]
 		}
-		if p -= w; p < 0 {
+		return 0.08
+	}
+	sum := 0.0
+	for i := range g.o.Models {
+		sum += weight(i)
+	}
+	p := g.r.Float64() * sum
+	for i, m := range g.o.Models {
+		if p -= weight(i); p < 0 {
 			return m
 		}
 	}
 	return g.o.Models[0]
 }
 
+// noSuchModel is a name that nobody serves.
+const noSuchModel = "gpt-5-turbo"
+
+// A plan is one call before it is put into a vendor's words.
+type plan struct {
+	s       *session
+	app     *application
+	model   string
+	ingress string // as the gateway names the route
+	stream  bool
+	tools   bool
+	json    bool          // the answer is an object
+	limit   int           // of the answer, in tokens; 0 means none
+	wrong   bool          // a mistake makes it invalid
+	leave   time.Duration // the client hangs up after this; 0 means never
+}
+
+// plan makes up the next call.
+func (g *generator) plan() plan {
+	r := g.r
+	s := &g.sessions[r.IntN(len(g.sessions))]
+	if s.id == "" || s.said > 12 || r.IntN(9) == 0 {
+		*s = session{id: fmt.Sprintf("s-%08x", r.Uint32()), user: fmt.Sprintf("user-%03d", r.IntN(120)), app: r.IntN(len(applications)), model: g.model()}
+	}
+	p := plan{s: s, app: &applications[s.app], model: s.model, ingress: "openai.chat"}
+	g.say(s, r.IntN(len(p.app.questions)))
+	if r.IntN(400) == 0 {
+		p.model = noSuchModel
+	}
+	p.stream = r.Float64() < p.app.stream
+	switch {
+	case strings.Contains(p.model, "claude") && r.IntN(4) > 0:
+		p.ingress = "anthropic.messages"
+		p.wrong = r.IntN(150) == 0
+	case strings.Contains(p.model, "gemini") && r.IntN(4) > 0:
+		p.ingress = "gemini.generate"
+	}
+	p.tools = p.app.tools && r.IntN(4) == 0
+	p.json = p.app.json && p.ingress != "anthropic.messages" && !strings.Contains(p.model, "deepseek") // which knows json_object only
+	if r.IntN(5) == 0 {
+		p.limit = 64 << r.IntN(5)
+	}
+	if p.stream && r.IntN(40) == 0 || r.IntN(300) == 0 {
+		p.leave = time.Duration(100+r.IntN(900)) * time.Millisecond
+	}
+	return p
+}
+
+// say adds a question to a conversation.
+func (g *generator) say(s *session, question int) {
+	text := applications[s.app].questions[question]
+	s.said++
+	s.tokens += tokens(text)
+	if !g.silent {
+		s.turns = append(s.turns, text)
+	}
+}
+
+// reply adds what the model might have said.
+func (g *generator) reply(s *session) {
+	n := 40 + g.r.IntN(120)
+	s.said++
+	s.tokens += n * spoken / 100
+	if !g.silent {
+		s.turns = append(s.turns, strings.Join(speak(g.r, n, false), ""))
+	}
+}
+
 // next makes the next call.
 func (g *generator) next() *errand {
-	s := &g.sessions[g.r.IntN(len(g.sessions))]
-	if s.id == "" || len(s.turns) > 12 || g.r.IntN(9) == 0 {
-		*s = session{id: fmt.Sprintf("s-%08x", g.r.Uint32()), user: fmt.Sprintf("user-%03d", g.r.IntN(120)),
-			app: applications[g.r.IntN(len(applications))], model: g.model()}
-	}
-	s.turns = append(s.turns, s.app.questions[g.r.IntN(len(s.app.questions))])
-	m := s.model
-	if g.r.IntN(400) == 0 {
-		m = "gpt-5-turbo" // a name that nobody serves
-	}
-	stream := g.r.Float64() < s.app.stream
-	e := &errand{header: http.Header{}}
-	switch {
-	case strings.Contains(m, "claude") && g.r.IntN(4) > 0:
-		g.messages(e, s, m, stream)
-	case strings.Contains(m, "gemini") && g.r.IntN(4) > 0:
-		g.generate(e, s, m, stream)
-	default:
-		g.chat(e, s, m, stream)
-	}
-	g.head(e, s)
-	if stream && g.r.IntN(40) == 0 || g.r.IntN(300) == 0 {
-		e.leave = time.Duration(float64(100+g.r.IntN(900)) / g.o.Speed * float64(time.Millisecond))
-	}
-	s.turns = append(s.turns, strings.Join(speak(g.r, 40+g.r.IntN(120), false), ""))
+	p := g.plan()
+	e := g.write(p)
+	g.reply(p.s)
 	return e
 }
 
-func (g *generator) head(e *errand, s *session) {
-	h := e.header
-	key := g.keys[g.r.IntN(len(g.keys))]
+// write puts a call into its vendor's words.
+func (g *generator) write(p plan) *errand {
+	e := &errand{header: http.Header{}, leave: time.Duration(float64(p.leave) / g.o.Speed)}
+	switch p.ingress {
+	case "anthropic.messages":
+		g.messages(e, p)
+	case "gemini.generate":
+		g.generate(e, p)
+	default:
+		g.chat(e, p)
+	}
+	g.head(e, p)
+	return e
+}
+
+// key is which of n keys an application calls with.
+func (s *session) key(n int) int { return s.app % n }
+
+func (g *generator) head(e *errand, p plan) {
+	h, s := e.header, p.s
+	key := g.keys[s.key(len(g.keys))]
 	switch {
 	case strings.Contains(e.path, "/v1/messages"):
 		h.Set("x-api-key", key)
@@ -116,9 +189,9 @@ func (g *generator) head(e *errand, s *session) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Sheepgate-Session", s.id)
 	h.Set("Sheepgate-User", s.user)
-	h.Set("Sheepgate-Tag-App", s.app.name)
-	h.Set("Sheepgate-Tag-Feature", s.app.feature)
-	h.Set("Sheepgate-Tag-Env", s.app.env)
+	h.Set("Sheepgate-Tag-App", p.app.name)
+	h.Set("Sheepgate-Tag-Feature", p.app.feature)
+	h.Set("Sheepgate-Tag-Env", p.app.env)
 }
 
 var (
@@ -126,59 +199,54 @@ var (
 	querySchema = json.RawMessage(`{"type":"object","properties":{"query":{"type":"string"},"filters":{"type":"array","items":{"type":"string"}},"max_price":{"type":["number","null"]}},"required":["query","filters","max_price"],"additionalProperties":false}`)
 )
 
-// limit is a token limit, mostly none (0).
-func (g *generator) limit() int {
-	if g.r.IntN(5) == 0 {
-		return 64 << g.r.IntN(5)
-	}
-	return 0
-}
-
-func (g *generator) chat(e *errand, s *session, model string, stream bool) {
+func (g *generator) chat(e *errand, p plan) {
 	e.path = g.base + "/v1/chat/completions"
-	msgs := []any{obj("role", "system", "content", s.app.system)}
-	for i, t := range s.turns {
+	msgs := []any{obj("role", "system", "content", p.app.system)}
+	for i, t := range p.s.turns {
 		msgs = append(msgs, obj("role", [2]string{"user", "assistant"}[i%2], "content", t))
 	}
-	n := g.limit()
-	schema := s.app.json && !strings.Contains(model, "deepseek") // which knows json_object only
-	e.body = obj("model", model, "messages", arr(msgs...), "stream", when(stream, true),
-		"stream_options", when(stream && g.r.IntN(2) == 0, obj("include_usage", true)),
-		"max_tokens", when(n > 0, n), "user", s.user, "temperature", 0.2,
-		"tools", when(s.app.tools && g.r.IntN(4) == 0, arr(obj("type", "function", "function",
+	e.body = obj("model", p.model, "messages", arr(msgs...), "stream", when(p.stream, true),
+		"stream_options", when(p.stream && g.r.IntN(2) == 0, obj("include_usage", true)),
+		"max_tokens", when(p.limit > 0, p.limit), "user", p.s.user, "temperature", 0.2,
+		"tools", when(p.tools, arr(obj("type", "function", "function",
 			obj("name", "find_order", "description", "Looks up an order.", "parameters", orderSchema)))),
-		"response_format", when(schema, obj("type", "json_schema", "json_schema", obj("name", "query", "strict", true, "schema", querySchema))))
+		"response_format", when(p.json, obj("type", "json_schema", "json_schema", obj("name", "query", "strict", true, "schema", querySchema))))
 }
 
-func (g *generator) messages(e *errand, s *session, model string, stream bool) {
+// defaultLimit is what clients of Anthropic ask for, which must be said there.
+const defaultLimit = 4096
+
+func (g *generator) messages(e *errand, p plan) {
 	e.path = g.base + "/v1/messages"
 	var msgs []any
-	for i, t := range s.turns {
+	for i, t := range p.s.turns {
 		msgs = append(msgs, obj("role", [2]string{"user", "assistant"}[i%2], "content", t))
 	}
-	n := g.limit()
+	n := p.limit
 	if n == 0 {
-		n = 4096
+		n = defaultLimit
 	}
-	e.body = obj("model", model, "max_tokens", n, "stream", when(stream, true),
-		"system", arr(obj("type", "text", "text", s.app.system, "cache_control", when(len(s.app.system) > 1000, obj("type", "ephemeral")))),
-		"messages", arr(msgs...), "metadata", obj("user_id", s.user),
-		"tools", when(s.app.tools && g.r.IntN(4) == 0, arr(obj("name", "find_order", "description", "Looks up an order.", "input_schema", orderSchema))))
+	e.body = obj("model", p.model, "max_tokens", when(!p.wrong, n), "stream", when(p.stream, true),
+		"system", arr(obj("type", "text", "text", p.app.system, "cache_control", when(p.app.caches(), obj("type", "ephemeral")))),
+		"messages", arr(msgs...), "metadata", obj("user_id", p.s.user),
+		"tools", when(p.tools, arr(obj("name", "find_order", "description", "Looks up an order.", "input_schema", orderSchema))))
 }
 
-func (g *generator) generate(e *errand, s *session, model string, stream bool) {
-	e.path = g.base + "/v1beta/models/" + model + ":generateContent"
-	if stream {
-		e.path = g.base + "/v1beta/models/" + model + ":streamGenerateContent?alt=sse"
+// caches reports whether the application asks for its system prompt to be cached.
+func (a *application) caches() bool { return len(a.system) > 1000 }
+
+func (g *generator) generate(e *errand, p plan) {
+	e.path = g.base + "/v1beta/models/" + p.model + ":generateContent"
+	if p.stream {
+		e.path = g.base + "/v1beta/models/" + p.model + ":streamGenerateContent?alt=sse"
 	}
 	var msgs []any
-	for i, t := range s.turns {
+	for i, t := range p.s.turns {
 		msgs = append(msgs, obj("role", [2]string{"user", "model"}[i%2], "parts", arr(obj("text", t))))
 	}
-	n := g.limit()
-	e.body = obj("systemInstruction", obj("parts", arr(obj("text", s.app.system))), "contents", arr(msgs...),
-		"tools", when(s.app.tools && g.r.IntN(4) == 0, arr(obj("functionDeclarations",
+	e.body = obj("systemInstruction", obj("parts", arr(obj("text", p.app.system))), "contents", arr(msgs...),
+		"tools", when(p.tools, arr(obj("functionDeclarations",
 			arr(obj("name", "find_order", "description", "Looks up an order.", "parameters", orderSchema))))),
-		"generationConfig", obj("maxOutputTokens", when(n > 0, n), "temperature", 0.2,
-			"responseMimeType", when(s.app.json, "application/json")))
+		"generationConfig", obj("maxOutputTokens", when(p.limit > 0, p.limit), "temperature", 0.2,
+			"responseMimeType", when(p.json, "application/json")))
 }

@@ -11,7 +11,7 @@ import (
 // A Model is how one model behaves. Latency is of a whole successful answer.
 type Model struct {
 	Name     string
-	Vendor   string  // openai, anthropic, gemini, deepseek
+	Vendor   string  // openai, anthropic, gemini, deepseek; local for a model of one's own, at /v1 only
 	Snapshot string  // what a reply names
 	Mean     float64 // latency, ms
 	P95      float64 // latency, ms
@@ -34,6 +34,7 @@ var models = []Model{
 	{Name: "claude-haiku-4-5", Vendor: "anthropic", Snapshot: "claude-haiku-4-5-20251001", Mean: 560, P95: 1180, Success: 0.997, Output: 150},
 	{Name: "gemini-2.5-pro", Vendor: "gemini", Snapshot: "gemini-2.5-pro", Mean: 3100, P95: 7200, Success: 0.99, Output: 230, Thinks: 1},
 	{Name: "deepseek-reasoner", Vendor: "deepseek", Snapshot: "deepseek-reasoner", Mean: 6400, P95: 15800, Success: 0.985, Output: 320, Thinks: 1},
+	{Name: "qwen3-8b", Vendor: "local", Snapshot: "qwen3-8b", Mean: 900, P95: 1900, Success: 0.99, Output: 150},
 }
 
 // find returns the model called name, which must be vendor's unless vendor is

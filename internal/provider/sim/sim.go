@@ -25,6 +25,7 @@ type Options struct {
 	Seed  uint64  // equal seeds draw equal answers for equal request sequences
 	Speed float64 // how many times faster than real time; 0 means 1
 	Calm  bool    // every request is answered in full: no failure, filter, refusal or random cut; tools are always called
+	Bad   bool    // models have bad spells of a few minutes: limits, failures, slowness
 	Key   string  // the only key accepted; "" accepts any
 }
 
@@ -114,6 +115,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, vendor string, f 
 		return
 	}
 	d := m.draw(rng, s.opt.Calm)
+	if sp, bad := m.spell(start); bad && s.opt.Bad {
+		sp.mark(&d, m, rng)
+	}
 	if d.status != 0 && !(q.stream && d.breaks) {
 		if s.wait(r.Context(), start, d.latency) != nil {
 			return

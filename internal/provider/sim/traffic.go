@@ -19,19 +19,12 @@ type TrafficOptions struct {
 	Day    time.Duration // the length of one wave of quiet and busy hours; 0 means 20 minutes
 	Seed   uint64
 	Models []string     // what to ask for, the favourite first; empty means the demo's four models
-	Keys   []string     // more keys to call with, beside the first
+	Keys   []string     // more keys to call with, beside the first: each application has one
 	Client *http.Client // nil means one of its own
 }
 
-// maxOpen bounds the calls in flight: when a gateway answers none, Traffic
-// leaves calls out rather than pile them up.
-const maxOpen = 256
-
-// Traffic calls a gateway at baseURL (http://127.0.0.1:8080) the way a team's
-// applications would, until ctx ends: in three dialects, streamed and plain,
-// with tools, JSON schemas, sessions, users, tags, clients that leave and now
-// and then a mistake. It returns when all its calls have ended.
-func Traffic(ctx context.Context, baseURL, key string, o TrafficOptions) {
+// filled is o with its defaults.
+func (o TrafficOptions) filled() TrafficOptions {
 	if o.Rate <= 0 {
 		o.Rate = 6
 	}
@@ -44,6 +37,19 @@ func Traffic(ctx context.Context, baseURL, key string, o TrafficOptions) {
 	if len(o.Models) == 0 {
 		o.Models = []string{"gpt-4.1", "claude-sonnet-4-5", "gemini-2.5-flash", "deepseek-chat"}
 	}
+	return o
+}
+
+// maxOpen bounds the calls in flight: when a gateway answers none, Traffic
+// leaves calls out rather than pile them up.
+const maxOpen = 256
+
+// Traffic calls a gateway at baseURL (http://127.0.0.1:8080) the way a team's
+// applications would, until ctx ends: in three dialects, streamed and plain,
+// with tools, JSON schemas, sessions, users, tags, clients that leave and now
+// and then a mistake. It returns when all its calls have ended.
+func Traffic(ctx context.Context, baseURL, key string, o TrafficOptions) {
+	o = o.filled()
 	if o.Client == nil {
 		tr := &http.Transport{MaxIdleConnsPerHost: maxOpen}
 		defer tr.CloseIdleConnections()

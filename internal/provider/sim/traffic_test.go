@@ -35,6 +35,8 @@ func TestTraffic(t *testing.T) {
 		switch rec.status {
 		case http.StatusNotFound:
 			seen["no model"]++
+		case http.StatusBadRequest:
+			seen["mistake"]++
 		case 0, http.StatusOK:
 			seen["ok"]++
 		default:
@@ -53,7 +55,7 @@ func TestTraffic(t *testing.T) {
 			t.Errorf("%d calls of kind %s in %v, want at least 20", seen[kind], kind, seen)
 		}
 	}
-	if n := seen["ok"] + seen["no model"]; n < 300 || n > 900 {
+	if n := seen["ok"] + seen["no model"] + seen["mistake"]; n < 300 || n > 900 {
 		t.Errorf("%d calls in two seconds at 300 a second", n)
 	}
 }
