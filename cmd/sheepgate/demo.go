@@ -118,7 +118,7 @@ func demo(ctx context.Context, e *env, o demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := startServer(c, slog.New(slog.NewTextHandler(e.stderr, nil)))
+	s, err := startServer(c, slog.New(slog.NewTextHandler(e.stderr, nil)), key)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func newServe(e *env) *cobra.Command {
 				return exitError{exitConfig, err}
 			}
 			log := slog.New(slog.NewTextHandler(e.stderr, nil))
-			s, err := startServer(c, log)
+			s, err := startServer(c, log, "")
 			if err != nil {
 				return err
 			}

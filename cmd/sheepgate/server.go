@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,17 +42,17 @@ type server struct {
 }
 
 // startServer builds everything from a checked configuration and begins to
-// serve.
-func startServer(c *config.Config, log *slog.Logger) (*server, error) {
+// serve. demoKey is for the console of a demo, else "".
+func startServer(c *config.Config, log *slog.Logger, demoKey string) (*server, error) {
 	s := &server{log: log, served: make(chan error, 1)}
-	if err := s.start(c); err != nil {
+	if err := s.start(c, demoKey); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
 	return s, nil
 }
 
 // start fills s. What it has opened when it fails is the caller's to release.
-func (s *server) start(c *config.Config) (err error) {
+func (s *server) start(c *config.Config, demoKey string) (err error) {
 	log := s.log
 	if s.state, err = state.Open(c.Data); err != nil {
 		return err
@@ -89,8 +90,12 @@ func (s *server) start(c *config.Config) (err error) {
 	mux.Handle("GET /v1/metrics", m.Handler(ring.Find))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
+	sessions, err := s.state.NewSessions(ring)
+	if err != nil {
+		return err
+	}
 	pages := console.New(console.Options{
-		Store: s.store, Auth: ring.Find, Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
+		Store: s.store, Auth: ring.Find, Sessions: sessions, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
 		Live: s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
 		Record: func(k *call.Call) { s.recorder.Add(k, nil) },
 	})
@@ -283,6 +288,30 @@ func providerNames(g *gateway.Config) []string {
 		names = append(names, g.Providers[i].Name)
 	}
 	return names
+}
+
+// example is a model that a first call may name: an alias, else one that the
+// catalogue gives to a configured provider.
+func example(c *config.Config, g *gateway.Config) string {
+	if len(c.Models) > 0 {
+		return c.Models[0].Name
+	}
+	for _, p := range g.Providers {
+		for _, m := range []string{"gpt-4.1", "claude-sonnet-4-5", "gemini-2.5-flash", "deepseek-chat"} {
+			if slices.Contains(g.Prices.Home(m), p.Name) {
+				return m
+			}
+		}
+	}
+	for _, p := range g.Providers {
+		for _, m := range g.Prices.Models() {
+			if m.Provider == p.Name {
+				return p.Name + "/" + m.ID
+			}
+		}
+		return p.Name + "/MODEL"
+	}
+	return ""
 }
 
 // configured are the models whose metrics exist from the start: the targets of

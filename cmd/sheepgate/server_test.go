@@ -34,7 +34,7 @@ func startTest(t *testing.T, yaml string) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.server, err = startServer(c, slog.New(slog.NewTextHandler(s.logs, nil))); err != nil {
+	if s.server, err = startServer(c, slog.New(slog.NewTextHandler(s.logs, nil)), ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -22,6 +22,7 @@ import (
 type Options struct {
 	Store         store.Store
 	Auth          call.Auth
+	Sessions      Sessions
 	Tail          *call.Tail
 	Live          func() call.Live
 	Pending, Lost func() int64
@@ -30,18 +31,24 @@ type Options struct {
 	Record        func(*call.Call) // takes Calls that were posted; nil: they are imported
 	Version       string
 	Log           *slog.Logger
-	Demo          bool   // the providers are simulated
-	DemoKey       string // a key for the example call of an empty page; "" shows a placeholder
+	DemoKey       string // a key for the example call of an empty page, where the providers are simulated; else ""
+	Example       string // a model for that call; "" if no provider is configured
+}
+
+// Sessions keep pages signed in: see state.Sessions.
+type Sessions interface {
+	Start(secret string, life time.Duration) (id string, err error)
+	Find(id string) (*call.Principal, bool)
+	End(id string) error
 }
 
 // A Console is an http.Handler for /api/v1, /openapi.json and /.
 type Console struct {
 	Options
-	mux      *http.ServeMux
-	sessions sessions
-	recent   recentIDs
-	done     chan struct{} // closed by Close: live streams end
-	closing  sync.Once
+	mux     *http.ServeMux
+	recent  recentIDs
+	done    chan struct{} // closed by Close: live streams end
+	closing sync.Once
 }
 
 type scopedHandler func(http.ResponseWriter, *http.Request, *call.Principal)
@@ -91,16 +98,16 @@ func (s *Console) Close() { s.closing.Do(func() { close(s.done) }) }
 func (s *Console) scoped(h scopedHandler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		secret := header(r)
+		p, ok := s.Auth(secret)
 		if secret == "" {
-			secret = s.sessions.find(r)
-			if secret != "" && !sameOrigin(r) {
+			p, ok = s.Sessions.Find(cookieOf(r))
+			if ok && !sameOrigin(r) {
 				fail(w, http.StatusForbidden, "cross_origin", "", "this page may not act in the name of the console")
 				return
 			}
 		}
-		p, ok := s.Auth(secret)
 		switch {
-		case secret == "" || !ok:
+		case !ok:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sheepgate"`)
 			fail(w, http.StatusUnauthorized, "invalid_api_key", "", "no valid key: send the admin key as Authorization: Bearer")
 		case !p.Admin && !p.Data:

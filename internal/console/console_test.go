@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/price"
+	"github.com/sheepgate/sheepgate/internal/state"
 	"github.com/sheepgate/sheepgate/internal/store/local"
 )
 
@@ -40,15 +42,24 @@ func newSite(t *testing.T) *site {
 	if s.store, err = local.Open(t.TempDir(), local.Options{Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
-	keys := map[string]*call.Principal{
-		"the-admin": {Key: "admin", Admin: true, Metrics: true, Data: true},
-		"the-a":     {Key: "a", Team: "red", Data: true},
-		"the-b":     {Key: "b", Data: true},
-		"the-scrap": {Key: "grafana", Metrics: true},
+	kept, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := kept.NewKeyring()
+	ring.Set(map[state.Digest]*call.Principal{
+		kept.Digest("the-admin"): {Key: "admin", Admin: true, Metrics: true, Data: true},
+		kept.Digest("the-a"):     {Key: "a", Team: "red", Data: true},
+		kept.Digest("the-b"):     {Key: "b", Data: true},
+		kept.Digest("the-scrap"): {Key: "grafana", Metrics: true},
+	})
+	sessions, err := kept.NewSessions(ring)
+	if err != nil {
+		t.Fatal(err)
 	}
 	s.console = New(Options{
 		Store: s.store, Tail: &s.tail, Price: price.Default(), Log: slog.New(slog.DiscardHandler), Version: "test",
-		Auth:    func(secret string) (*call.Principal, bool) { p, ok := keys[secret]; return p, ok },
+		Auth: ring.Find, Sessions: sessions,
 		Live:    func() call.Live { return s.live },
 		Pending: func() int64 { return 0 }, Lost: func() int64 { return 0 },
 		Record: func(c *call.Call) {
@@ -61,7 +72,7 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(func() {
 		s.console.Close()
 		s.Close()
-		if err := s.store.Close(); err != nil {
+		if err := errors.Join(s.store.Close(), kept.Close()); err != nil {
 			t.Error(err)
 		}
 	})

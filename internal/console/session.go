@@ -1,10 +1,8 @@
 package console
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -13,67 +11,16 @@ import (
 const (
 	cookieName  = "sheepgate_session"
 	sessionLife = 7 * 24 * time.Hour
-	maxSessions = 1000
 	maxLogin    = 4 << 10 // bytes of a login
 )
 
-// sessions are the pages that are signed in. They live in memory: a restart
-// signs everybody out. The key is looked up again at each request, so that a
-// revoked key ends its sessions at once.
-type sessions struct {
-	mu   sync.Mutex
-	byID map[string]session
-}
-
-type session struct {
-	secret string
-	ends   time.Time
-}
-
-// start makes a session and returns its id, which says nothing of the key.
-func (s *sessions) start(secret string, now time.Time) string {
-	id := rand.Text()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byID == nil {
-		s.byID = map[string]session{}
-	}
-	oldest := ""
-	for k, v := range s.byID {
-		if now.After(v.ends) {
-			delete(s.byID, k)
-		} else if oldest == "" || v.ends.Before(s.byID[oldest].ends) {
-			oldest = k
-		}
-	}
-	if len(s.byID) >= maxSessions {
-		delete(s.byID, oldest)
-	}
-	s.byID[id] = session{secret, now.Add(sessionLife)}
-	return id
-}
-
-// find is the key of the request's session, "" if it has none.
-func (s *sessions) find(r *http.Request) string {
+// cookieOf is the session's id in the request, "" if it has none.
+func cookieOf(r *http.Request) string {
 	c, err := r.Cookie(cookieName)
 	if err != nil {
 		return ""
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, ok := s.byID[c.Value]
-	if !ok || time.Now().After(v.ends) {
-		return ""
-	}
-	return v.secret
-}
-
-func (s *sessions) end(r *http.Request) {
-	if c, err := r.Cookie(cookieName); err == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.byID, c.Value)
-	}
+	return c.Value
 }
 
 // sameOrigin reports whether a request that changes something comes from our
@@ -111,8 +58,12 @@ func (s *Console) login(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusForbidden, "forbidden", "key", "this key may read /v1/metrics and nothing else")
 		return
 	}
-	s.sessions.end(r)
-	http.SetCookie(w, cookie(r, s.sessions.start(in.Key, time.Now()), int(sessionLife/time.Second)))
+	s.end(r)
+	id, err := s.Sessions.Start(in.Key, sessionLife)
+	if err != nil {
+		s.Log.Warn("a session will not outlive the process", "err", err)
+	}
+	http.SetCookie(w, cookie(r, id, int(sessionLife/time.Second)))
 	s.whoami(w, r, p)
 }
 
@@ -121,15 +72,24 @@ func (s *Console) logout(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusForbidden, "cross_origin", "", "sign out from the console's own page")
 		return
 	}
-	s.sessions.end(r)
+	s.end(r)
 	http.SetCookie(w, cookie(r, "", -1))
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// end ends the request's session, if it has one.
+func (s *Console) end(r *http.Request) {
+	if id := cookieOf(r); id != "" {
+		if err := s.Sessions.End(id); err != nil {
+			s.Log.Error("a session could not be ended for good", "err", err)
+		}
+	}
 }
 
 // session says who is signed in: nobody is an answer too, for a page that has
 // just been opened.
 func (s *Console) session(w http.ResponseWriter, r *http.Request) {
-	if header(r) == "" && s.sessions.find(r) == "" {
+	if _, ok := s.Sessions.Find(cookieOf(r)); header(r) == "" && !ok {
 		answer(w, http.StatusOK, map[string]bool{"signed_in": false})
 		return
 	}
@@ -146,7 +106,8 @@ func (s *Console) whoami(w http.ResponseWriter, _ *http.Request, p *call.Princip
 		Version  string `json:"version"`
 		Demo     bool   `json:"demo"`
 		DemoKey  string `json:"demo_key"`
-	}{true, p.Key, p.Admin, s.Zone.String(), s.Version, s.Demo, ""}
+		Example  string `json:"example_model"`
+	}{true, p.Key, p.Admin, s.Zone.String(), s.Version, s.DemoKey != "", "", s.Example}
 	if p.Admin {
 		me.DemoKey = s.DemoKey
 	}

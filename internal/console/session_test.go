@@ -57,29 +57,6 @@ func TestSession(t *testing.T) {
 	}
 }
 
-func TestSessionsEndAndAreBounded(t *testing.T) {
-	var s sessions
-	find := func(id string) string {
-		r, _ := http.NewRequest("GET", "/", nil)
-		r.AddCookie(&http.Cookie{Name: cookieName, Value: id})
-		return s.find(r)
-	}
-	old := s.start("k", time.Now().Add(-sessionLife-time.Second))
-	if got := find(old); got != "" {
-		t.Errorf("an ended session gives %q, want nothing", got)
-	}
-	first := s.start("first", time.Now().Add(-time.Hour))
-	for range maxSessions {
-		s.start("k", time.Now())
-	}
-	if got := len(s.byID); got != maxSessions {
-		t.Errorf("%d sessions are kept, want %d", got, maxSessions)
-	}
-	if got := find(first); got != "" {
-		t.Errorf("the oldest session gives %q, want it pushed out", got)
-	}
-}
-
 func TestStream(t *testing.T) {
 	s := newSite(t)
 	s.live.InFlight = 3

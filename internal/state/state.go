@@ -1,6 +1,6 @@
 // Package state keeps what is neither a Call nor configuration: for now the
-// admin key's digest and the pepper that digests are made with. Keyring is
-// what the doors of the product check credentials against.
+// admin key's digest, the pepper that digests are made with and the sessions of
+// pages. Keyring is what the doors of the product check credentials against.
 //
 // No credential is ever stored or held in memory after it was checked: only
 // HMAC-SHA256 digests are.
