@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +21,9 @@ var libraries = map[string]string{
 
 // copied are the files that need no bundling.
 var copied = []string{"index.html", "icon.svg"}
+
+// languages are the texts, in files of their own: a page loads one of them.
+var languages = []string{"en", "ko"}
 
 // bundle builds the pages in the folder ui and returns them by name.
 func bundle(ui string) (map[string][]byte, error) {
@@ -66,6 +71,17 @@ func bundle(ui string) (map[string][]byte, error) {
 		if files[name], err = os.ReadFile(filepath.Join(abs, name)); err != nil {
 			return nil, err
 		}
+	}
+	for _, lang := range languages {
+		text, err := os.ReadFile(filepath.Join(abs, "lang", lang+".json"))
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		if err := json.Compact(&b, text); err != nil {
+			return nil, fmt.Errorf("lang/%s.json: %w", lang, err)
+		}
+		files[lang+".json"] = b.Bytes()
 	}
 	return files, nil
 }

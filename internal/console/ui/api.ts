@@ -28,11 +28,13 @@ export interface Arithmetic {
   earlier_attempts_nano_usd: number; computed_nano_usd: number | null; cost_nano_usd: number | null
 }
 
-export interface Me { signed_in: boolean; key: string; admin: boolean; zone: string; version: string; demo: boolean; demo_key: string }
+export interface Me { signed_in: boolean; key: string; admin: boolean; zone: string; version: string; demo: boolean; demo_key: string; example_model: string }
 
-export type Filter = Record<string, string[]>
+export interface Page { calls: Call[]; next: string }
 
-export interface Query { from: string; to: string; step?: string; group_by?: string[]; filter?: Filter; measures: string[] }
+export interface Body { request: string; response: string; request_cut: boolean; response_cut: boolean }
+
+export interface Query { from: string; to: string; step?: string; group_by?: string[]; filter?: Record<string, string[]>; measures: string[] }
 
 export type Values = (number | null)[]
 
@@ -43,6 +45,9 @@ export interface LiveEvent { at: string; gap: boolean; calls: Call[]; skipped: n
 // Failure is an answer that is not 2xx; status 0 means that none came.
 export class Failure extends Error {
   constructor(public status: number, public code: string, message: string) { super(message) }
+
+  // passing failures may be gone when asked again.
+  get passing() { return this.status === 0 || this.status >= 500 || this.status === 429 }
 }
 
 let leave = () => {}
@@ -64,7 +69,7 @@ export async function request<T>(method: string, path: string, body?: unknown, s
   if (res.status === 204) return undefined as T
   const text = await res.text()
   let value: any
-  try { value = JSON.parse(text) } catch { throw new Failure(res.status, 'not_json', text.slice(0, 200)) }
+  try { value = JSON.parse(text) } catch { throw new Failure(res.ok ? 502 : res.status, 'not_json', text.slice(0, 200)) }
   if (!res.ok) {
     if (res.status === 401 && path !== '/api/v1/session') signedOut()
     throw new Failure(res.status, value?.error?.code ?? '', value?.error?.message ?? res.statusText)

@@ -5,10 +5,12 @@ import { useEvents } from './live'
 export interface Loaded<V> { value?: V; error?: Failure; loading: boolean; reload: () => void }
 
 const slowest = 60_000 // at least one look a minute, also when nothing happens
+const afterFailure = 4000
 
 // useLoad loads what key stands for: at once when key changes and, while live,
 // again soon after something happened. How soon depends on how long an answer
 // takes, so that a page never spends more than a fifth of the server's time.
+// What could not be had is asked for again.
 export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, live: boolean): Loaded<V> {
   const [state, set] = useState<{ key: string; value?: V; error?: Failure; loading: boolean }>({ key, loading: true })
   const job = useRef({ load, key, took: 0, ended: 0, running: false, dirty: false, timer: 0 as any, abort: undefined as AbortController | undefined })
@@ -22,18 +24,22 @@ export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V
     j.running = true
     j.dirty = false
     const begun = performance.now(), mine = j.key
+    let wait = 0
     try {
       const value = await j.load(abort.signal)
       if (abort.signal.aborted) return
       set({ key: mine, value, loading: false })
     } catch (e) {
       if (abort.signal.aborted) return
-      set(s => ({ ...s, error: e instanceof Failure ? e : new Failure(0, 'bug', String(e)), loading: false }))
+      const error = e instanceof Failure ? e : new Failure(-1, 'bug', String(e))
+      set(s => ({ ...s, error, loading: false }))
+      if (error.passing) wait = afterFailure
     }
     j.took = performance.now() - begun
     j.ended = performance.now()
     j.running = false
-    if (j.dirty) soon()
+    if (wait) j.timer = setTimeout(run, wait)
+    else if (j.dirty) soon()
   }, [])
 
   const soon = useCallback(() => {
@@ -51,7 +57,7 @@ export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V
     return () => { clearTimeout(job.current.timer); job.current.abort?.abort() }
   }, [key])
 
-  useEvents(useCallback((e: LiveEvent) => { if (live && (e.gap || e.deltas.length > 0)) soon() }, [live]))
+  useEvents(useCallback((e: LiveEvent) => { if (e.gap || live && e.deltas.length > 0) soon() }, [live]))
   useEffect(() => {
     if (!live) return
     const seen = () => { if (!document.hidden) soon() }
@@ -62,3 +68,17 @@ export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V
 
   return { value: state.value, error: state.error, loading: state.loading, reload: run }
 }
+
+// useMedia reports whether a media query holds.
+export function useMedia(query: string): boolean {
+  const [holds, set] = useState(() => matchMedia(query).matches)
+  useEffect(() => {
+    const m = matchMedia(query), f = () => set(m.matches)
+    m.addEventListener('change', f)
+    f()
+    return () => m.removeEventListener('change', f)
+  }, [query])
+  return holds
+}
+
+export const useNarrow = () => useMedia('(max-width: 760px)')

@@ -1,47 +1,52 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
+import type { ComponentChildren } from 'preact'
 import { query, type Me } from './api'
-import { useLocal, type Word } from './i18n'
+import { classWord } from './causes'
+import { days, useLocal, type Word } from './i18n'
 import { Icon } from './icons'
-import { iso, presets, rangeOf, steps, type Range } from './time'
-import { go, useRoute, type dims as allDims } from './url'
-
-type Dim = typeof allDims[number]
+import { fits, iso, presets, rangeOf, steps, unwall, wall, type Range } from './time'
+import { dims as allDims, go, noFilter, only, useRoute, type Dim } from './url'
 
 const codes = ['2xx', '4xx', '429', '5xx', 'canceled']
 
-// FilterBar chooses what is shown: the range of time, and which Calls.
-export function FilterBar({ me, dims, range, search, children }: { me: Me; dims: Dim[]; range?: Range; search?: boolean; children?: any }) {
+// FilterBar chooses what is shown: which Calls, and the range of time.
+export function FilterBar({ me, dims, range, search, children }: { me: Me; dims: Dim[]; range?: Range; search?: boolean; children?: ComponentChildren }) {
   const { params } = useRoute()
-  const { t, f } = useLocal()
-  const shown = range ?? rangeOf(params, Date.now() / 1000, me.zone)
+  const { t } = useLocal()
+  const shown = range ?? rangeOf(params, Date.now() / 1000, days())
   const values = useValues(dims, shown)
-  const any = dims.some(d => params.has(d)) || params.has('tag') || params.has('q')
+  const any = allDims.some(d => params.has(d)) || params.has('tag') || params.has('q')
+  const name = (d: string, v: string) => v === 'canceled' ? t('canceled') : v === '2xx' ? t('ok') : d === 'error_class' ? classWord(t, v) : v
+  // What no list shows is a chip: another dimension, a tag, a second value.
+  const chips = [...allDims, 'tag'].flatMap(d => params.getAll(d).slice(dims.includes(d as Dim) ? 1 : 0).map(v => [d, v] as const))
   return (
     <div class="bar" role="search" aria-label={t('filters')}>
       {search && <Search />}
-      {dims.map(d => (d !== 'key' || me.admin) && (
+      {dims.filter(d => d !== 'key' || me.admin).map(d => (
         <select key={d} aria-label={t(d as Word)} class={params.has(d) ? 'set' : ''} value={params.get(d) ?? ''} onChange={e => go({ [d]: e.currentTarget.value })}>
           <option value="">{t(('any_' + d) as Word)}</option>
-          {[...new Set([...(d === 'code' ? codes : values[d] ?? []), ...params.getAll(d)])].filter(Boolean).map(v => <option key={v} value={v}>{v === 'canceled' ? t('canceled') : v === '2xx' ? t('ok') : v}</option>)}
+          {[...new Set([...(d === 'code' ? codes : values[d] ?? []), ...params.getAll(d)])].filter(Boolean).map(v => <option key={v} value={v}>{name(d, v)}</option>)}
         </select>
       ))}
-      {search && <Tag />}
-      {any && <button class="link" onClick={() => go({ model: null, provider: null, key: null, code: null, tag: null, q: null })}>{t('clear')}</button>}
-      <span class="space" />
-      {children}
-      {!shown.live && !params.has('range') && params.has('from') && (
-        <button class="chip" title={t('range_clear')} onClick={() => go({ from: null, to: null })}>{f.moment(shown.from)} – {f.moment(shown.to)}<Icon name="close" /></button>
-      )}
-      <Custom range={shown} />
-      <div class="segments" role="group" aria-label={t('range')}>
-        {presets.map(p => <button key={p} aria-pressed={shown.live && shown.name === p} onClick={() => go({ range: p, from: null, to: null, step: null })}>{t(('range_' + p) as Word)}</button>)}
+      {chips.map(([d, v]) => (
+        <button key={d + v} class="chip" title={t('remove')} onClick={() => go({ [d]: params.getAll(d).filter(x => x !== v) })}>
+          <span class="dim">{t(d as Word)}</span>{name(d, v)}<Icon name="close" />
+        </button>
+      ))}
+      {any && <button class="text" title={t('clear_more')} onClick={() => go(noFilter)}>{t('clear')}</button>}
+      <div class="period">
+        {children}
+        <Custom range={shown} />
+        <div class="segments" role="group" aria-label={t('range')}>
+          {presets.map(p => <button key={p} aria-pressed={shown.live && shown.name === p} onClick={() => go({ range: p, from: null, to: null, step: null })}>{t(('range_' + p) as Word)}</button>)}
+        </div>
+        {!search && (
+          <select aria-label={t('step')} class={params.has('step') ? 'set' : ''} value={params.get('step') ?? ''} onChange={e => go({ step: e.currentTarget.value })}>
+            <option value="">{t('step_auto')}</option>
+            {steps.map(s => <option key={s} value={s} disabled={!fits(shown.to - shown.from, s)}>{t(('by_' + s) as Word)}</option>)}
+          </select>
+        )}
       </div>
-      {!search && (
-        <select aria-label={t('step')} class={params.has('step') ? 'set' : ''} value={params.get('step') ?? ''} onChange={e => go({ step: e.currentTarget.value })}>
-          <option value="">{t('step_auto')}</option>
-          {steps.map(s => <option key={s} value={s}>{t(('by_' + s) as Word)}</option>)}
-        </select>
-      )}
     </div>
   )
 }
@@ -51,46 +56,56 @@ function Search() {
   const { t } = useLocal()
   const asked = params.get('q') ?? ''
   const [text, setText] = useState(asked)
-  const timer = useRef<ReturnType<typeof setTimeout>>()
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
   useEffect(() => setText(asked), [asked])
   return (
     <label class="search">
       <Icon name="search" />
       <input id="filter" type="search" value={text} placeholder={t('search')} aria-label={t('search')} spellcheck={false}
         onInput={e => { const v = e.currentTarget.value; setText(v); clearTimeout(timer.current); timer.current = setTimeout(() => go({ q: v }, undefined, true), 250) }}
-        onKeyDown={e => { if (e.key === 'Escape') e.currentTarget.blur() }} />
-      <kbd>/</kbd>
+        onKeyDown={e => {
+          if (e.key === 'Escape') e.currentTarget.blur()
+          const tag = /^([^\s:=]+)[:=](\S+)$/.exec(text.trim())
+          if (e.key === 'Enter' && tag) { clearTimeout(timer.current); go({ ...only('tag:' + tag[1], tag[2]), q: null }) }
+        }} />
+      <kbd aria-hidden="true">/</kbd>
     </label>
   )
 }
 
-function Tag() {
-  const { params } = useRoute()
-  const { t } = useLocal()
-  const asked = params.getAll('tag').join(' ')
-  return <input class={'tag' + (asked ? ' set' : '')} type="text" value={asked} placeholder={t('tag_hint')} aria-label={t('tag')} spellcheck={false}
-    onChange={e => go({ tag: e.currentTarget.value.split(/\s+/).filter(v => v.search(/[:=]/) > 0) })} />
-}
-
-// Custom is a range that is typed in, in the browser's own clock.
+// Custom says what range is shown, on the clock of the page, and takes another.
 function Custom({ range }: { range: Range }) {
-  const { t } = useLocal()
+  const { t, f, zone } = useLocal()
+  const { params } = useRoute()
   const box = useRef<HTMLDetailsElement>(null)
-  const local = (s: number) => new Date(s * 1000 - new Date(s * 1000).getTimezoneOffset() * 60_000).toISOString().slice(0, 16)
+  const [wrong, setWrong] = useState(false)
   const set = (e: SubmitEvent) => {
     e.preventDefault()
     const d = new FormData(e.currentTarget as HTMLFormElement)
-    const from = Date.parse(String(d.get('from'))) / 1000, to = Date.parse(String(d.get('to'))) / 1000
+    const from = unwall(String(d.get('from')), zone), to = unwall(String(d.get('to')), zone)
+    setWrong(!(from < to))
     if (from < to) { go({ range: null, step: null, from: iso(from), to: iso(to) }); box.current!.open = false }
   }
+  const close = (e: KeyboardEvent) => {
+    if (e.key !== 'Escape' || !box.current!.open) return
+    e.stopPropagation()
+    box.current!.open = false
+    box.current!.querySelector('summary')!.focus()
+  }
+  useEffect(() => {
+    const outside = (e: MouseEvent) => { if (!box.current!.contains(e.target as Node)) box.current!.open = false }
+    addEventListener('mousedown', outside)
+    return () => removeEventListener('mousedown', outside)
+  }, [])
   return (
-    <details class="custom" ref={box}>
-      <summary class="button">{t('custom')}</summary>
-      <form onSubmit={set}>
-        <label>{t('from')}<input name="from" type="datetime-local" required value={local(range.from)} /></label>
-        <label>{t('to')}<input name="to" type="datetime-local" required value={local(range.to)} /></label>
-        <p class="note">{Intl.DateTimeFormat().resolvedOptions().timeZone}</p>
+    <details class="custom" ref={box} onKeyDown={close}>
+      <summary class={'button' + (range.live ? '' : ' set')} title={t('custom')}><Icon name="clock" /><span>{f.span(range.from, range.to)}</span><small>{zone}</small></summary>
+      <form onSubmit={set} key={zone + params.get('from') + params.get('to') + params.get('range')}>
+        <label>{t('from')}<input name="from" type="datetime-local" required value={wall(range.from, zone)} /></label>
+        <label>{t('to')}<input name="to" type="datetime-local" required value={wall(range.to, zone)} /></label>
+        <p class={wrong ? 'bad' : 'note'} role={wrong ? 'alert' : undefined}>{wrong ? t('range_wrong') : t('on_clock', { zone })}</p>
         <button class="button primary">{t('apply')}</button>
+        {!range.live && <button type="button" class="button" onClick={() => go({ from: null, to: null })}>{t('range_clear')}</button>}
       </form>
     </details>
   )

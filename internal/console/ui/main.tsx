@@ -2,7 +2,7 @@ import { render } from 'preact'
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { Failure, get, onSignedOut, request, type Me } from './api'
 import { Help } from './help'
-import { setServerZone, useLocal } from './i18n'
+import { langOf, loadWords, setServerZone, useLocal } from './i18n'
 import { connect, disconnect } from './live'
 import { Overview } from './overview'
 import { Requests } from './requests'
@@ -23,19 +23,35 @@ async function arrive(): Promise<Me> {
   return request<Me>('POST', '/api/v1/session', { key })
 }
 
+let arriving: Promise<Me> | undefined = arrive()
+arriving.catch(() => {}) // App looks at it
+
+const afterFailure = 4000
+
 function App() {
   const { path } = useRoute()
   const { t, lang } = useLocal()
   const [me, setMe] = useState<Me | null>()
   const [error, setError] = useState<Failure>()
+  const [refused, setRefused] = useState<Failure>()
   const [help, setHelp] = useState(false)
 
   const enter = () => {
-    setError(undefined)
-    arrive().then(welcome, (e: Failure) => e.status === 401 || e.status === 403 ? setMe(null) : setError(e))
+    const first = arriving ?? arrive()
+    arriving = undefined
+    first.then(welcome, (e: Failure) => {
+      if (e.status === 401 || e.status === 403) { setRefused(e); setError(undefined); setMe(null) } else setError(e)
+    })
   }
+  useEffect(() => {
+    if (!error?.passing) return
+    const again = setTimeout(enter, afterFailure)
+    return () => clearTimeout(again)
+  }, [error])
   const welcome = (m: Me) => {
-    if (!m.signed_in) { setMe(null); return }
+    if (!m.signed_in) { setError(undefined); setMe(null); return }
+    setError(undefined)
+    setRefused(undefined)
     setServerZone(m.zone)
     setMe(m)
     connect()
@@ -43,16 +59,17 @@ function App() {
   const leave = () => { disconnect(); setMe(null) }
   useEffect(() => { onSignedOut(leave); enter() }, [])
   useEffect(() => {
+    loadWords(lang).catch(() => {}) // the other language stays
     document.documentElement.lang = lang
-    document.title = (path === '/requests' ? t('requests') : t('overview')) + ' · Sheepgate'
-  }, [lang, path])
+    document.title = (!me ? t('sign_in') : path === '/requests' ? t('requests') : t('overview')) + ' · Sheepgate'
+  })
 
   const pending = useRef(0)
   useEffect(() => {
     const press = (e: KeyboardEvent) => {
       if (e.metaKey || e.ctrlKey || e.altKey || !me) return
-      if (e.key === 'Escape') setHelp(false)
       if ((e.target as HTMLElement).closest('input,select,textarea')) return
+      if (help && e.key !== '?') return
       const second = performance.now() - pending.current < 1000
       pending.current = 0
       if (second && e.key === 'o') visit('/')
@@ -67,11 +84,11 @@ function App() {
     }
     addEventListener('keydown', press)
     return () => removeEventListener('keydown', press)
-  }, [me])
+  })
 
   if (error) return <main class="page" id="main"><Problem error={error} retry={enter} stale={false} /></main>
-  if (me === undefined) return null
-  if (me === null) return <SignIn onDone={welcome} />
+  if (me === undefined) return <main class="page" id="main"><p class="note center late" role="status">{t('loading')}</p></main>
+  if (me === null) return <SignIn onDone={welcome} refused={refused} />
   return (
     <>
       <Shell me={me} onHelp={() => setHelp(true)} onLeave={leave} />
@@ -81,4 +98,5 @@ function App() {
   )
 }
 
-render(<App />, document.getElementById('app')!)
+const show = () => render(<App />, document.getElementById('app')!)
+loadWords(langOf(new URLSearchParams(location.search))).then(show, show)

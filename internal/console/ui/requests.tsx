@@ -1,42 +1,50 @@
-import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
-import { code, get, Failure, type Call, type Me } from './api'
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
+import { code, get, query, Failure, type Call, type Me, type Page, type Result } from './api'
+import { Plot } from './chart'
+import { useLoad, useMedia, useNarrow } from './data'
 import { Detail } from './detail'
 import { FilterBar } from './filters'
-import { useLocal } from './i18n'
+import { days, useLocal } from './i18n'
 import { Icon } from './icons'
 import { useEvents } from './live'
+import { at, failures, measures, outcomes } from './numbers'
+import { reveal, Rows, rowHeight, tallRow } from './rows'
 import { Empty, Problem } from './states'
-import { iso, rangeOf, seconds } from './time'
-import { dims, filterOf, go, useRoute } from './url'
+import { iso, rangeOf, seconds, stepName, ticks, type Range } from './time'
+import { dims, filterOf, go, only, useRoute, type Filter } from './url'
 
-const rowHeight = 32
 const page = 100
 const most = 5000 // rows that new ones may grow the list to; then the oldest make room
+const afterFailure = 4000
 
-interface List { calls: Call[]; next: string; loading: boolean; error?: Failure }
+// A List is read page by page: each remembers its last Call and the cursor
+// behind it.
+interface List { calls: Call[]; pages: { last: string; next: string }[]; loading: boolean; error?: Failure }
 
 export function Requests({ me }: { me: Me }) {
   const { params } = useRoute()
   const { t, f } = useLocal()
   const [paused, setPaused] = useState(false)
   const [missed, setMissed] = useState(0)
-  const [list, set] = useState<List>({ calls: [], next: '', loading: true })
+  const [list, set] = useState<List>({ calls: [], pages: [], loading: true })
   const [chosen, choose] = useState<string | null>(params.get('call'))
   const rows = useRef<HTMLDivElement>(null)
-  const abort = useRef<AbortController>()
-  const range = rangeOf(params, Date.now() / 1000, me.zone)
+  const abort = useRef<AbortController | undefined>(undefined)
+  const arrived = useRef<Call[]>([]) // since the newest page was asked for
+  const narrow = useNarrow(), alone = useMedia('(max-width: 1100px)')
+  const height = narrow ? tallRow : rowHeight
+  const range = rangeOf(params, Date.now() / 1000, days())
   const filter = filterOf(params), text = (params.get('q') ?? '').toLowerCase()
   const key = JSON.stringify([params.get('range'), params.get('from'), params.get('to'), filter, text])
   const open = params.get('call')
-  const at = list.calls.findIndex(c => c.id === chosen)
+  const index = list.calls.findIndex(c => c.id === chosen)
 
   const search = (cursor = '') => {
     const p = new URLSearchParams({ limit: String(page) })
     const begin = range.live ? Date.now() / 1000 - seconds(range.name) : range.from
     p.set('from', iso(begin))
     if (!range.live) p.set('to', iso(range.to))
-    for (const d of dims) for (const v of params.getAll(d)) p.append(d, v)
-    for (const v of params.getAll('tag')) p.append('tag', v)
+    for (const d of [...dims, 'tag']) for (const v of params.getAll(d)) p.append(d, v)
     if (text) p.set('q', text)
     if (cursor) p.set('cursor', cursor)
     return '/api/v1/calls?' + p
@@ -45,53 +53,64 @@ export function Requests({ me }: { me: Me }) {
   const load = useCallback(async (cursor: string) => {
     abort.current?.abort()
     const mine = abort.current = new AbortController()
+    if (!cursor) arrived.current = []
     set(l => ({ ...l, loading: true, error: undefined }))
     try {
-      const got = await get<{ calls: Call[]; next: string }>(search(cursor), mine.signal)
-      set(l => ({ calls: cursor ? merge(l.calls, got.calls) : got.calls, next: got.next, loading: false }))
+      const got = await get<Page>(search(cursor), mine.signal)
+      const end = { last: got.calls.at(-1)?.id ?? '', next: got.next }
+      set(l => cursor ? { calls: merge(l.calls, got.calls), pages: [...l.pages, end], loading: false } : { calls: merge(arrived.current, got.calls), pages: [end], loading: false })
     } catch (e) {
-      if (!mine.signal.aborted) set(l => ({ ...l, loading: false, error: e instanceof Failure ? e : new Failure(0, 'bug', String(e)) }))
+      if (mine.signal.aborted) return
+      const error = e instanceof Failure ? e : new Failure(-1, 'bug', String(e))
+      set(l => ({ ...l, loading: false, error }))
+      if (error.passing) setTimeout(() => { if (!mine.signal.aborted) load(cursor) }, afterFailure)
     }
   }, [key])
 
   useEffect(() => {
     setMissed(0)
-    choose(null)
+    choose(params.get('call'))
     rows.current?.scrollTo(0, 0)
     load('')
     return () => abort.current?.abort()
   }, [key])
 
-  // New Calls come in at the top; a reader further down keeps the place.
+  // New Calls come in at the top; a reader further down keeps the place. When
+  // more come than the stream tells, the newest page is read again.
   useEvents(useCallback(e => {
+    if (e.gap) { load(''); return }
     if (!range.live) return
     const fresh = e.calls.filter(c => matches(c, filter, text))
-    if (e.gap) { load(''); return }
+    const down = (rows.current?.scrollTop ?? 0) > height
+    if (paused || e.skipped > 0 && down) { if (!paused) setPaused(true); setMissed(n => n + fresh.length); return }
+    if (e.skipped > 0) { load(''); return }
     if (fresh.length === 0) return
-    if (paused) { setMissed(n => n + fresh.length + e.skipped); return }
+    arrived.current.push(...fresh)
     set(l => {
-      const calls = merge([...fresh].reverse(), l.calls)
-      const el = rows.current, added = calls.length - l.calls.length
-      if (el && el.scrollTop > rowHeight) requestAnimationFrame(() => { el.scrollTop += added * rowHeight })
-      return { ...l, calls: l.calls.length > most ? calls.slice(0, l.calls.length) : calls }
+      const calls = merge(fresh, l.calls), added = calls.length - l.calls.length
+      if (down) requestAnimationFrame(() => { rows.current!.scrollTop += added * height })
+      return trim({ ...l, calls })
     })
-  }, [key, paused, range.live]))
+  }, [key, paused, range.live, height]))
 
+  const pause = () => setPaused(true)
   const resume = () => { setPaused(false); setMissed(0); if (missed > 0) load('') }
   const show = (c: Call) => { choose(c.id); go({ call: c.id }, undefined, open !== null) }
+  const close = () => go({ call: null }, undefined, true)
 
   useEffect(() => {
     const press = (e: KeyboardEvent) => {
-      if (e.metaKey || e.ctrlKey || e.altKey || (e.target as HTMLElement).closest('input,select,textarea')) return
+      const on = e.target as HTMLElement
+      if (e.metaKey || e.ctrlKey || e.altKey || on.closest('input,select,textarea') || document.querySelector('dialog[open]')) return
       if (e.key === 'j' || e.key === 'k') {
-        const i = Math.max(0, Math.min(list.calls.length - 1, at + (e.key === 'j' ? 1 : -1)))
-        if (list.calls[i]) choose(list.calls[i].id)
-        if (open && list.calls[i]) go({ call: list.calls[i].id }, undefined, true)
-        reveal(rows.current, i)
-      } else if (e.key === 'Enter' && at >= 0 && !(e.target as HTMLElement).closest('button,a,summary')) {
-        if (list.calls[at]) show(list.calls[at])
-      } else if (e.key === 'Escape' && open) go({ call: null })
-      else if (e.key === 'p') paused ? resume() : setPaused(true)
+        const i = Math.max(0, Math.min(list.calls.length - 1, index + (e.key === 'j' ? 1 : -1)))
+        if (!list.calls[i]) return
+        choose(list.calls[i].id)
+        if (open) go({ call: list.calls[i].id }, undefined, true)
+        reveal(rows.current, i, height)
+      } else if (e.key === 'Enter' && index >= 0 && !on.closest('button,a,summary')) show(list.calls[index])
+      else if (e.key === 'Escape' && open) close()
+      else if (e.key === 'p' && range.live) paused ? resume() : pause()
       else return
       e.preventDefault()
     }
@@ -99,28 +118,72 @@ export function Requests({ me }: { me: Me }) {
     return () => removeEventListener('keydown', press)
   })
 
+  const next = list.pages.at(-1)?.next
   const none = list.calls.length === 0 && !list.loading && !list.error
-  const filtered = Object.keys(filter).length > 0 || text !== ''
+  const filtered = Object.keys(filter).length > 0 || text !== '' || !range.live
   return (
-    <main class="page requests" id="main">
+    <main class="page requests" id="main" tabIndex={-1}>
       <h1 class="unseen">{t('requests')}</h1>
-      <FilterBar me={me} dims={[...dims]} search>
+      <FilterBar me={me} dims={['model', 'provider', 'key', 'code']} search>
         {range.live && (
-          <button class={'button' + (paused ? ' primary' : '')} aria-pressed={paused} onClick={() => paused ? resume() : setPaused(true)}>
-            <Icon name={paused ? 'play' : 'pause'} />{paused ? missed ? t('resume_n', { n: f.int(missed) }) : t('resume') : t('pause')}
+          <button class={'button' + (paused ? ' primary' : '')} aria-pressed={paused} title={t('k_pause')} aria-label={t('pause')} onClick={paused ? resume : pause}>
+            <Icon name={paused ? 'play' : 'pause'} />{paused && <span>{missed ? t('resume_n', { n: f.int(missed) }) : t('resume')}</span>}
           </button>
         )}
       </FilterBar>
       {list.error && <Problem error={list.error} retry={() => load('')} stale={list.calls.length > 0} />}
-      <div class={'split' + (open ? ' open' : '')}>
-        {none && !filtered ? <Empty me={me} /> : (
-          <Rows box={rows} calls={list.calls} at={at} open={open} loading={list.loading} none={none}
-            onOpen={show} more={list.next && !list.loading ? () => load(list.next) : undefined} />
-        )}
-        {open && <Detail id={open} known={list.calls.find(c => c.id === open)} onClose={() => go({ call: null })} />}
-      </div>
+      {none && !filtered ? <Empty me={me} /> : (
+        <>
+          {!(open && alone) && <Strip filter={filter} text={text} paused={paused} />}
+          <div class={'split' + (open ? ' open' : '')}>
+            {!(open && alone) && (
+              <Rows box={rows} calls={list.calls} at={index} open={open} loading={list.loading} none={none} long={range.to - range.from > 86400} tall={narrow}
+                onOpen={show} more={next && !list.loading ? () => load(next) : undefined} />
+            )}
+            {open && <Detail id={open} known={list.calls.find(c => c.id === open)} onClose={close} />}
+          </div>
+        </>
+      )}
     </main>
   )
+}
+
+// Strip shows how many Calls there are, when, and what they come to. It cannot
+// tell for a search of text, which only the list knows.
+function Strip({ filter, text, paused }: { filter: Filter; text: string; paused: boolean }) {
+  const { params } = useRoute()
+  const { t, f } = useLocal()
+  const key = JSON.stringify([params.get('range'), params.get('from'), params.get('to'), filter])
+  const live = rangeOf(params, Date.now() / 1000, days()).live
+  const { value } = useLoad<{ range: Range; all: Result }>(key, async signal => {
+    const range = rangeOf(params, Date.now() / 1000, days())
+    return { range, all: await query({ from: iso(range.from), to: iso(range.to), step: stepName(range.step), filter, measures: [...measures] }, signal) }
+  }, live && !paused)
+  if (text) return <p class="note strip-note">{t('strip_search')}</p>
+  const v = value?.all.total, range = value?.range
+  const series = value ? outcomes(value.all, ticks(value.range, days(), []), t, n => f.int(n), c => go(only('code', c))) : []
+  return (
+    <section class="card strip" aria-label={t('summary')}>
+      <dl>
+        <div><dt>{t('requests')}</dt><dd data-number="requests" data-value={v?.[0] ?? ''}>{v ? f.int(v[0]) : '–'}</dd></div>
+        <div><dt>{t('errors')}</dt><dd>{v ? f.int(failures(v)) : '–'}</dd></div>
+        <div><dt>P95</dt><dd>{v ? f.ms(v[at('latency_p95')]) : '–'}</dd></div>
+        <div><dt>{t('cost')}</dt><dd title={v && f.exact(v[at('cost_nano_usd')])}>{v ? f.usd(v[at('cost_nano_usd')]) : '–'}</dd></div>
+      </dl>
+      {value && range && (
+        <Plot slim id="strip" title={t('requests')} range={range} zone={days()} times={ticks(range, days(), [])} step={range.step} series={series} kind="bars" unit="count"
+          format={n => f.int(n)} axis={n => f.short(n)} least={4} empty={!v?.[0]} />
+      )}
+    </section>
+  )
+}
+
+// trim drops the last page of a list that has grown too long; scrolling down
+// reads it again.
+function trim(l: List): List {
+  if (l.calls.length <= most || l.pages.length < 2) return l
+  const pages = l.pages.slice(0, -1)
+  return { ...l, pages, calls: l.calls.slice(0, 1 + l.calls.findIndex(c => c.id === pages.at(-1)!.last)) }
 }
 
 // merge joins two lists, newest first, without repeating a Call.
@@ -130,77 +193,11 @@ function merge(a: Call[], b: Call[]): Call[] {
 }
 
 // matches is the API's filter, for Calls that come over the live stream.
-function matches(c: Call, filter: Record<string, string[]>, text: string): boolean {
+function matches(c: Call, filter: Filter, text: string): boolean {
   if (['judge', 'bench', 'playground'].includes(c.origin)) return false
   for (const [d, values] of Object.entries(filter)) {
-    const v = d === 'code' ? code(c) : d.startsWith('tag:') ? c.tags[d.slice(4)] ?? '' : String((c as any)[d] ?? '')
+    const v = d === 'code' ? code(c) : d === 'error_class' ? c.error.class : d.startsWith('tag:') ? c.tags[d.slice(4)] ?? '' : String((c as any)[d] ?? '')
     if (!values.includes(v)) return false
   }
   return !text || [c.id, c.response_id, c.error.message, c.model, c.model_requested, c.user, c.session, ...Object.entries(c.tags).flat()].some(s => s.toLowerCase().includes(text))
-}
-
-function reveal(el: HTMLElement | null, i: number) {
-  if (!el) return
-  const top = i * rowHeight
-  if (top < el.scrollTop) el.scrollTop = top
-  else if (top + 2 * rowHeight > el.scrollTop + el.clientHeight) el.scrollTop = top + 2 * rowHeight - el.clientHeight
-}
-
-interface RowsProps {
-  box: { current: HTMLDivElement | null }; calls: Call[]; at: number; open: string | null; loading: boolean; none: boolean
-  onOpen: (c: Call) => void; more?: () => void
-}
-
-// Rows draws only what is in sight.
-function Rows({ box, calls, at, open, loading, none, onOpen, more }: RowsProps) {
-  const { t, f } = useLocal()
-  const [view, setView] = useState({ top: 0, height: 800 })
-  useLayoutEffect(() => {
-    const el = box.current!
-    const look = () => setView({ top: el.scrollTop, height: el.clientHeight })
-    const sized = new ResizeObserver(look)
-    sized.observe(el)
-    el.addEventListener('scroll', look, { passive: true })
-    return () => { sized.disconnect(); el.removeEventListener('scroll', look) }
-  }, [])
-  useEffect(() => { if (more && (calls.length - 20) * rowHeight < view.top + view.height) more() }, [view, more, calls.length])
-  const first = Math.max(0, Math.floor(view.top / rowHeight) - 8)
-  const last = Math.min(calls.length, Math.ceil((view.top + view.height) / rowHeight) + 8)
-  return (
-    <div class="rows card" ref={box} tabIndex={0} role="region" aria-label={t('list')}>
-      <table aria-rowcount={calls.length}>
-        <thead>
-          <tr>
-            <th scope="col">{t('time')}</th><th scope="col">{t('status')}</th><th scope="col">{t('model')}</th><th scope="col">{t('key')}</th>
-            <th scope="col" class="n">{t('input')}</th><th scope="col" class="n">{t('output')}</th><th scope="col" class="n">{t('ttft')}</th>
-            <th scope="col" class="n">{t('latency')}</th><th scope="col" class="n">{t('cost')}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {first > 0 && <tr style={{ height: first * rowHeight + 'px' }} aria-hidden="true"><td colSpan={9} /></tr>}
-          {calls.slice(first, last).map((c, i) => (
-            <tr key={c.id} aria-rowindex={first + i + 1} class={(c.id === open ? 'open ' : '') + (first + i === at ? 'at' : '')} onClick={() => onOpen(c)}>
-              <td class="t"><button class="link" title={t('open_call', { id: c.id })}>{f.second(Date.parse(c.started_at) / 1000)}</button></td>
-              <td><Badge call={c} /></td>
-              <td class="m" title={c.provider + '/' + c.model}>{c.model || c.model_requested}<small>{c.provider}</small></td>
-              <td class="k">{c.key}{c.attempts.length > 1 && <small title={t('attempts_n', { n: c.attempts.length })}>↻{c.attempts.length}</small>}</td>
-              <td class="n">{f.int(c.usage.input_tokens)}</td><td class="n">{f.int(c.usage.output_tokens)}</td>
-              <td class="n dim">{c.ttft_ms ? f.ms(c.ttft_ms) : ''}</td><td class="n">{f.ms(c.latency_ms)}</td>
-              <td class="n" title={c.cost_nano_usd === null ? t('unpriced') : f.exact(c.cost_nano_usd)}>{c.cost_nano_usd === null ? <span class="unpriced">{t('unpriced')}</span> : c.cost_nano_usd === 0 ? <span class="dim">{f.usd(0)}</span> : f.usd(c.cost_nano_usd)}</td>
-            </tr>
-          ))}
-          {last < calls.length && <tr style={{ height: (calls.length - last) * rowHeight + 'px' }} aria-hidden="true"><td colSpan={9} /></tr>}
-        </tbody>
-      </table>
-      {loading && <p class="note center" role="status">{t('loading')}</p>}
-      {none && <p class="note center">{t('no_match')} <button class="link" onClick={() => go({ model: null, provider: null, key: null, code: null, tag: null, q: null, range: '90d', from: null, to: null })}>{t('widen')}</button></p>}
-      {!loading && !none && !more && <p class="note center">{t('end')}</p>}
-    </div>
-  )
-}
-
-export function Badge({ call: c }: { call: Call }) {
-  const { t } = useLocal()
-  const k = code(c)
-  return <span class={'badge b-' + k}><i />{k === 'canceled' ? t('canceled') : c.http_status}{c.error.class && k !== 'canceled' && <small>{c.error.class}</small>}</span>
 }

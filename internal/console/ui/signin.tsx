@@ -4,9 +4,11 @@ import { useLocal } from './i18n'
 import { Logo } from './icons'
 import { Switches } from './shell'
 
-export function SignIn({ onDone }: { onDone: (m: Me) => void }) {
+export function SignIn({ onDone, refused }: { onDone: (m: Me) => void; refused?: Failure }) {
   const { t } = useLocal()
-  const [error, setError] = useState('')
+  const [failure, setFailure] = useState(refused)
+  const say = (e: Failure) => e.status === 401 ? t('wrong_key') : e.status === 403 ? t('no_pages') : e.status === 0 ? t('offline') : e.message
+  const error = failure ? say(failure) : ''
   const [busy, setBusy] = useState(false)
   const submit = (e: SubmitEvent) => {
     e.preventDefault()
@@ -14,7 +16,7 @@ export function SignIn({ onDone }: { onDone: (m: Me) => void }) {
     setBusy(true)
     request<Me>('POST', '/api/v1/session', { key }).then(onDone, (e: Failure) => {
       setBusy(false)
-      setError(e.status === 401 ? t('wrong_key') : e.status === 0 ? t('offline_more') : e.message)
+      setFailure(e)
     })
   }
   return (
@@ -22,6 +24,7 @@ export function SignIn({ onDone }: { onDone: (m: Me) => void }) {
       <form class="card" onSubmit={submit}>
         <h1><Logo />Sheepgate</h1>
         <p>{t('signin_text')}</p>
+        <input name="username" type="text" autoComplete="username" value="sheepgate" hidden readOnly />
         <label>{t('signin_key')}<input name="key" type="password" required autoFocus autoComplete="current-password" spellcheck={false} aria-invalid={!!error} aria-describedby="signin-error" /></label>
         <p id="signin-error" class="bad" role="alert">{error}</p>
         <button class="button primary" disabled={busy}>{t('sign_in')}</button>

@@ -7,6 +7,10 @@ export const seconds = (s: string) => parseInt(s) * unit[s.at(-1)!]
 export interface Range { from: number; to: number; step: number; live: boolean; name: string }
 
 export const steps = ['1m', '5m', '15m', '1h', '1d'] as const
+const mostSteps = 11_000 // a week by minute has 10,080
+
+// fits reports whether a range can be cut into steps of a size.
+export const fits = (length: number, step: string) => length / seconds(step) <= mostSteps
 
 function autoStep(length: number): string {
   if (length <= 2 * 3600) return '1m'
@@ -26,7 +30,7 @@ export function rangeOf(p: URLSearchParams, now: number, zone: string): Range {
   const name = fixed ? '' : presets.find(n => n === p.get('range')) ?? '1h'
   const length = fixed ? to - from : seconds(name)
   const asked = steps.find(s => s === p.get('step'))
-  const step = seconds(asked && length / seconds(asked) <= 10_000 ? asked : autoStep(length))
+  const step = seconds(asked && fits(length, asked) ? asked : autoStep(length))
   if (fixed) return { from, to, step, live: false, name }
   return { from: floor(now - length, step, zone), to: now, step, live: true, name }
 }
@@ -53,12 +57,24 @@ export function floor(t: number, step: number, zone: string): number {
   return start + off - offset(start, zone)
 }
 
+// after is the start of the step that follows the one at t.
+export function after(t: number, step: number, zone: string): number {
+  const slack = step >= 86400 ? 2 * 3600 : 0 // a day may have 25 hours
+  return floor(t + step + slack, step, zone)
+}
+
 // ticks are the starts of all steps of a range.
 export function ticks(r: Range, zone: string, known: Iterable<number>): number[] {
   const all = new Set<number>(known)
-  const slack = r.step >= 86400 ? 2 * 3600 : 0 // a day may have 25 hours
-  for (let t = floor(r.from, r.step, zone); t < r.to; t = floor(t + r.step + slack, r.step, zone)) all.add(t)
+  for (let t = floor(r.from, r.step, zone); t < r.to; t = after(t, r.step, zone)) all.add(t)
   return [...all].sort((a, b) => a - b)
 }
 
 export const iso = (t: number) => new Date(t * 1000).toISOString()
+
+// wall writes t as <input type="datetime-local"> wants it; unwall reads it.
+export const wall = (t: number, zone: string) => new Date((t + offset(t, zone)) * 1000).toISOString().slice(0, 16)
+export function unwall(s: string, zone: string): number {
+  const t = Date.parse(s + 'Z') / 1000
+  return t - offset(t - offset(t, zone), zone)
+}
