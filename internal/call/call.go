@@ -96,6 +96,12 @@ type Attempt struct {
 	Unpriced    bool
 }
 
+// BadUsage reports whether the provider reported a usage that could not be
+// believed: it is kept as it came, and the counts are estimated.
+func (c *Call) BadUsage() bool {
+	return c.Status == Success && c.Usage.Source == llm.UsageEstimated && len(c.Usage.Raw) > 0
+}
+
 // Codes are the values of Code, the coarse outcome that charts and metrics use.
 var Codes = []string{"2xx", "4xx", "429", "5xx", "canceled"}
 

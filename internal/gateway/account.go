@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/json"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -17,6 +18,10 @@ type costs struct {
 	row      string
 }
 
+// maxRawUsage bounds what is kept of a usage object, in bytes. The longest that
+// was recorded has 1.4 KB.
+const maxRawUsage = 16 << 10
+
 // settle takes what the reply says of itself into the Call, estimates what it
 // does not say, and prices it. finished is false for a reply that broke off.
 func (a *attempt) settle(finished bool) {
@@ -28,6 +33,9 @@ func (a *attempt) settle(finished bool) {
 	c.ResponseID, c.ResponseModel = call.Clip(sum.ID, 256), call.Clip(sum.Model, 256)
 	c.FinishReason, c.NativeFinishReason = sum.Finish, call.Clip(sum.Native, 64)
 	c.Usage = sum.Usage
+	if len(c.Usage.Raw) > maxRawUsage {
+		c.Usage.Raw = json.RawMessage(`"too long to be kept"`)
+	}
 	if c.Usage.Source != llm.UsageUpstream || !finished && !sum.Complete {
 		a.estimate(sum)
 	}

@@ -138,6 +138,7 @@ func (a *attempt) refusal(res *http.Response) *llm.Error {
 	}
 	e := a.target.Provider.Spec.Dialect.ReadError(res.StatusCode, res.Header, body)
 	e.Upstream = res.StatusCode
+	e.Final = res.StatusCode >= 300 && res.StatusCode < 400 // where it points to nobody follows
 	if a.same && e.HTTPStatus() == res.StatusCode && res.StatusCode < 500 {
 		a.x.raw = body
 	}
@@ -152,7 +153,7 @@ func (a *attempt) whole() *llm.Error {
 	name := a.target.Provider.Name
 	if err := fill(buf, a.body, 0, maxReply); err != nil {
 		if errors.Is(err, errTooLong) {
-			return &llm.Error{Class: llm.BadUpstream, Code: "reply_too_large", Msg: name + ": the answer is larger than 32 MiB"}
+			return &llm.Error{Class: llm.BadUpstream, Code: "reply_too_large", Final: true, Msg: name + ": the answer is larger than 32 MiB"}
 		}
 		if e := transportError(a.ctx, name, err); e.Class != llm.UpstreamError {
 			return e

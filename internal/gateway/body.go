@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,27 +55,44 @@ func readBody(w http.ResponseWriter, r *http.Request, buf *[]byte, limit int64) 
 
 var errTooLong = errors.New("longer than the limit")
 
-// fill appends r to buf: size bytes if it is known, at most limit.
+// block is the unit in which a long body is gathered, bytes.
+const block = 1 << 20
+
+// fill appends r to buf: size bytes if it is known, at most limit. A long body
+// is gathered in blocks and joined when it is whole, so that one which turns
+// out too long, or shorter than it says, has cost no more than what came.
 func fill(buf *[]byte, r io.Reader, size, limit int64) error {
 	b := *buf
 	if size > 0 && int64(cap(b)) < size+1 {
-		b = make([]byte, 0, size+1)
+		b = make([]byte, 0, min(size+1, block))
 	}
+	var blocks [][]byte // filled before b
+	var before int64    // bytes in them
 	for {
-		if len(b) == cap(b) {
+		switch {
+		case len(b) < cap(b):
+		case len(b) >= block:
+			blocks, before = append(blocks, b), before+int64(len(b))
+			b = make([]byte, 0, block)
+		default:
 			b = append(b, 0)[:len(b)]
 		}
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
-		*buf = b
-		if int64(len(b)) > limit {
+		switch {
+		case before+int64(len(b)) > limit:
+			*buf = b
 			return errTooLong
+		case err == nil:
+			continue
 		}
+		if blocks != nil {
+			b = slices.Concat(append(blocks, b)...)
+		}
+		*buf = b
 		if err == io.EOF {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
+		return err
 	}
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -32,6 +31,7 @@ type exchange struct {
 	start    time.Time
 	waited   time.Duration // for upstreams
 	sent     bool          // the client has the status line
+	lost     bool          // a connection broke before an answer came
 	cost     costs
 	request  *llm.Request // decoded on demand: translation and estimates
 	reply    []byte       // copy of a stream's bytes, at most call.MaxExchange
@@ -104,20 +104,31 @@ func (x *exchange) try(targets []Target) *llm.Error {
 	ctx, cancel := context.WithTimeoutCause(x.r.Context(), x.c.Timeouts.Total, errTotal)
 	defer cancel()
 	for n := 0; n < x.c.Retry.Attempts; n++ {
-		t := targets[n%len(targets)]
-		if last != nil && len(targets) == 1 && !pause(ctx, n, last) {
+		if n >= len(targets) && !pause(ctx, n, last) {
 			break
 		}
-		last = x.attempt(ctx, t)
-		if last == nil || x.sent || last.Class == llm.Canceled || ctx.Err() != nil {
-			break
-		}
-		another := len(targets) > 1 && n+1 < len(targets) && last.Class == llm.ProviderAuth // a bad key is bad again
-		if !x.c.Retry.On[last.Class] && !another {
+		last = x.attempt(ctx, targets[n%len(targets)])
+		if last == nil || x.sent || ctx.Err() != nil || !x.c.again(last, n+1, len(targets)) {
 			break
 		}
 	}
 	return last
+}
+
+// again reports whether attempt n, from 0, is worth making after e. A bad key
+// is bad again, but another target has another; a reply that made no sense is
+// asked for once more, but who sends nonsense twice will send it three times.
+func (c *Config) again(e *llm.Error, n, targets int) bool {
+	fresh := n < targets
+	switch {
+	case e.Class == llm.Canceled, e.Final:
+		return false
+	case e.Class == llm.ProviderAuth:
+		return fresh
+	case e.Class == llm.BadUpstream && !fresh && n > targets:
+		return false
+	}
+	return c.Retry.On[e.Class]
 }
 
 // The longest wait for a Retry-After, and the first back-off.
@@ -152,7 +163,7 @@ func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error
 	began := time.Now()
 	model, known := x.c.canonical(t)
 	x.call.Provider, x.call.Model = t.Provider.Name, model
-	x.raw = nil
+	x.raw, x.reply, x.replyCut = nil, x.reply[:0], false
 	done := x.g.begin(t.Provider.Name, model, known)
 	ctx, cancel := context.WithCancelCause(parent)
 	a := &attempt{x: x, target: t, model: model, ctx: ctx, cancel: cancel, same: t.Provider.Spec.Dialect == x.in.dialect}
@@ -171,10 +182,16 @@ func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error
 		a.watch(x.c.Timeouts.FirstToken, errFirstToken)
 	}
 	asked := time.Now()
-	res, rerr := x.g.upstream.RoundTrip(req)
+	client := x.g.upstream
+	if x.lost { // so may be the next one of the pool: they are as old
+		client = x.g.fresh
+	}
+	res, rerr := client.RoundTrip(req)
 	a.headerWait = time.Since(asked)
 	if rerr != nil {
-		return transportError(ctx, t.Provider.Name, rerr)
+		err := transportError(ctx, t.Provider.Name, rerr)
+		x.lost = x.lost || err.Code == "connection_lost"
+		return err
 	}
 	defer res.Body.Close()
 	a.status = res.StatusCode
@@ -184,7 +201,7 @@ func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error
 // fail answers with e, unless the client has part of an answer or is gone.
 func (x *exchange) fail(e *llm.Error) {
 	c := x.call
-	e.Msg = x.redact(e.Msg)
+	e.Msg, e.Code, e.Param = x.redact(e.Msg), x.redact(e.Code), x.redact(e.Param)
 	if e.Class == llm.Canceled || x.r.Context().Err() != nil {
 		c.Status = call.Canceled
 		c.Error = call.Error{Class: llm.Canceled, Message: "the client closed the request"}
@@ -202,8 +219,8 @@ func (x *exchange) fail(e *llm.Error) {
 		return // the relay has ended the stream with an error event
 	}
 	c.HTTPStatus = e.HTTPStatus()
-	body := []byte(x.redact(string(x.raw)))
-	if len(body) == 0 || !json.Valid(body) {
+	body := x.raw
+	if len(body) == 0 || len(body) > maxErrorBody || !x.c.clean(body) {
 		body = x.in.dialect.WriteError(nil, e)
 	}
 	writeErrorBody(x.w, e, body, len(c.Attempts) > 1)
@@ -284,16 +301,6 @@ func (x *exchange) labels() {
 		}
 		c.Tags[strings.ToLower(tag)] = strings.ToValidUTF8(call.Clip(v[0], maxTagValue), "�")
 	}
-}
-
-// redact cuts known secrets out of what an upstream said.
-func (x *exchange) redact(s string) string {
-	for _, secret := range x.c.Secrets {
-		if len(secret) >= 8 && strings.Contains(s, secret) {
-			s = strings.ReplaceAll(s, secret, "[redacted]")
-		}
-	}
-	return s
 }
 
 // asError is err as the client sees it: *llm.Error, or an internal one.

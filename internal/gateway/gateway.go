@@ -82,6 +82,7 @@ const defaultMaxBody = 32 << 20
 type Gateway struct {
 	config   atomic.Pointer[Config]
 	upstream http.RoundTripper
+	fresh    http.RoundTripper // uses no connection twice
 	record   func(*call.Call, *call.Exchange)
 	denied   func() // counts a request without a valid key
 	log      *slog.Logger
@@ -92,10 +93,14 @@ type Gateway struct {
 // New makes a Gateway. record gets every Call that passed authentication,
 // denied is told of those that did not. upstream nil means Transport(c.Timeouts).
 func New(c *Config, upstream http.RoundTripper, record func(*call.Call, *call.Exchange), denied func(), log *slog.Logger) *Gateway {
+	fresh := upstream
 	if upstream == nil {
 		upstream = Transport(c.Timeouts)
+		once := Transport(c.Timeouts)
+		once.DisableKeepAlives = true
+		fresh = once
 	}
-	g := &Gateway{upstream: upstream, record: record, denied: denied, log: log}
+	g := &Gateway{upstream: upstream, fresh: fresh, record: record, denied: denied, log: log}
 	g.SetConfig(c)
 	return g
 }

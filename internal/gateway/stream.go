@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -23,7 +25,6 @@ const lingerAfterEnd = time.Second
 // Nothing is sent before the first frame is known to be no error, so that
 // until then another attempt can be made.
 func (a *attempt) stream(res *http.Response) *llm.Error {
-	name := a.target.Provider.Name
 	if mt, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); mt == "application/json" || mt == "text/html" {
 		return a.notAStream(res)
 	}
@@ -32,6 +33,7 @@ func (a *attempt) stream(res *http.Response) *llm.Error {
 	}
 	frames := provider.NewFrameReader(a.body)
 	out := a.newOutput()
+	defer out.stopPing()
 	for {
 		f, err := frames.Next()
 		if err != nil {
@@ -45,17 +47,27 @@ func (a *attempt) stream(res *http.Response) *llm.Error {
 			a.x.call.TTFT = max(time.Since(a.x.start).Truncate(time.Microsecond), time.Microsecond)
 		}
 		switch {
-		case out.sawEnd:
+		case sum.Ended && !sum.Complete:
+			return a.streamEnded(out, io.EOF)
+		case sum.Ended && !out.ended:
+			if err := out.end(); err != nil {
+				return a.left(err)
+			}
 			a.watch(lingerAfterEnd, errIdle)
-		case sum.Content:
+		case f.Data != nil && sum.Content && !sum.Ended:
 			a.watch(a.x.c.Timeouts.Idle, errIdle)
 		}
 		if !frames.Buffered() {
 			if err := out.flush(); err != nil {
-				return &llm.Error{Class: llm.Canceled, Msg: name + ": the client closed the stream", Err: err}
+				return a.left(err)
 			}
 		}
 	}
+}
+
+// left is the end of a stream whose client is gone, or leaves it unread.
+func (a *attempt) left(err error) *llm.Error {
+	return &llm.Error{Class: llm.Canceled, Msg: a.target.Provider.Name + ": the client closed the stream", Err: err}
 }
 
 // notAStream reads a plain JSON answer where a stream was asked for: mostly an
@@ -76,20 +88,30 @@ func (a *attempt) streamEnded(out *output, err error) *llm.Error {
 	name := a.target.Provider.Name
 	sum := a.reader.Summary()
 	if sum.Complete {
+		if out.ended {
+			return nil
+		}
 		if werr := out.end(); werr != nil {
-			return &llm.Error{Class: llm.Canceled, Msg: name + ": the client closed the stream", Err: werr}
+			return a.left(werr)
 		}
 		return nil
 	}
-	if errors.Is(err, io.EOF) {
-		if !a.x.sent && !out.any {
-			return &llm.Error{Class: llm.BadUpstream, Code: "empty_stream", Msg: name + ": the stream ended before its first event"}
-		}
-		return a.broken(out, &llm.Error{Class: llm.StreamBroken, Code: "stream_broken", Msg: name + ": the stream ended before the answer was complete"})
+	var e *llm.Error
+	switch {
+	case errors.Is(err, io.EOF) && !a.x.sent && !out.any:
+		return &llm.Error{Class: llm.BadUpstream, Code: "empty_stream", Msg: name + ": the stream ended before its first event"}
+	case errors.Is(err, io.EOF):
+		e = &llm.Error{Class: llm.UpstreamError, Msg: name + ": the stream ended before the answer was complete"}
+	case errors.Is(err, provider.ErrFrameTooLong):
+		e = &llm.Error{Class: llm.BadUpstream, Code: "event_too_large", Final: true, Msg: name + ": " + err.Error()}
+	default:
+		e = transportError(a.ctx, name, err)
 	}
-	e := transportError(a.ctx, name, err)
-	if e.Class == llm.UpstreamError {
-		e.Class, e.Code, e.Msg = llm.StreamBroken, "stream_broken", name+": the connection broke before the answer was complete"
+	if e.Class == llm.UpstreamError || e.Code == "malformed_http" {
+		e.Class, e.Code = llm.StreamBroken, "stream_broken"
+		if !a.x.sent { // nobody has seen any of it
+			e.Class, e.Code = llm.BadUpstream, "incomplete_reply"
+		}
 	}
 	return a.broken(out, e)
 }
@@ -128,7 +150,52 @@ type output struct {
 	any      bool   // a frame has been taken
 	elements int    // of a JSON array
 	deadline time.Time
-	sawEnd   bool // the upstream's own end marker passed through
+	marker   []byte // the upstream's own end marker, held back until the reply is whole
+	ended    bool   // the proper end has been written
+
+	mu    sync.Mutex  // for writing to the client
+	wrote time.Time   // when that was done last
+	alive *time.Timer // writes a ping; nil before the header is out
+}
+
+// keepAlive is how long a client hears nothing before it is told that we are
+// still there. Proxies and load balancers give up after 30 s or 60 s. Variable
+// for tests only.
+var keepAlive = 15 * time.Second
+
+// ping writes a comment when nothing else has been written for a while; in a
+// JSON array, white space.
+func (o *output) ping() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.alive == nil {
+		return // stopped meanwhile
+	}
+	rest := keepAlive - time.Since(o.wrote)
+	if rest <= 0 {
+		rest = keepAlive
+		comment := ": keep-alive\n\n"
+		if o.a.x.in.array {
+			comment = "\n"
+		}
+		o.renewDeadline()
+		if _, err := io.WriteString(o.a.x.w, comment); err != nil || o.rc.Flush() != nil {
+			o.a.cancel(context.Canceled) // the client is gone
+			return
+		}
+		o.wrote = time.Now()
+	}
+	o.alive.Reset(rest)
+}
+
+// stopPing returns when no ping is under way and none will come.
+func (o *output) stopPing() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.alive != nil {
+		o.alive.Stop()
+		o.alive = nil
+	}
 }
 
 func (a *attempt) newOutput() *output {
@@ -143,8 +210,8 @@ func (a *attempt) newOutput() *output {
 // frame takes one upstream frame.
 func (o *output) frame(f provider.Frame) error {
 	if f.Data == nil {
-		if o.writer == nil && !o.a.x.in.array {
-			o.buf = append(o.buf, f.Raw...) // a comment keeps the connection alive
+		if o.writer == nil && !o.a.x.in.array && !o.ended {
+			o.buf = f.Clean(o.buf) // a comment keeps the connection alive
 		}
 		return nil
 	}
@@ -152,16 +219,18 @@ func (o *output) frame(f provider.Frame) error {
 	if err != nil {
 		return err
 	}
-	o.any = true
 	o.a.x.keep(f.Raw)
+	ended := o.a.reader.Summary().Ended
+	o.any = o.any || !ended
 	switch {
 	case o.writer != nil || !pass:
 	case o.a.x.in.array:
 		o.buf = append(o.buf, o.separator()...)
 		o.buf = append(o.buf, f.Data...)
+	case ended:
+		o.marker = f.Clean(o.marker)
 	default:
-		o.buf = append(o.buf, f.Raw...)
-		o.sawEnd = o.sawEnd || string(f.Data) == "[DONE]"
+		o.buf = f.Clean(o.buf)
 	}
 	return nil
 }
@@ -180,6 +249,8 @@ func (o *output) flush() error {
 		return nil
 	}
 	x := o.a.x
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if !x.sent {
 		h := x.w.Header()
 		h.Set("Content-Type", "text/event-stream")
@@ -191,17 +262,25 @@ func (o *output) flush() error {
 		x.sent = true
 		x.call.HTTPStatus = http.StatusOK
 		x.w.WriteHeader(http.StatusOK)
+		o.alive = time.AfterFunc(keepAlive, o.ping)
 	}
-	if now := time.Now(); now.After(o.deadline) { // renewed at half time: a system call less for each event
-		o.deadline = now.Add(writeDeadline / 2)
-		_ = o.rc.SetWriteDeadline(now.Add(writeDeadline)) // unsupported only by test recorders
-	}
+	o.renewDeadline()
 	_, err := x.w.Write(o.buf)
 	o.buf = o.buf[:0]
 	if err != nil {
 		return err
 	}
 	return o.rc.Flush()
+}
+
+// renewDeadline gives the client time to read what comes next. It is done at
+// half time: a system call less for each event.
+func (o *output) renewDeadline() {
+	o.wrote = time.Now()
+	if o.wrote.After(o.deadline) {
+		o.deadline = o.wrote.Add(writeDeadline / 2)
+		_ = o.rc.SetWriteDeadline(o.wrote.Add(writeDeadline)) // unsupported only by test recorders
+	}
 }
 
 // end is the proper end of a complete stream.
@@ -214,10 +293,12 @@ func (o *output) end() error {
 		o.buf = append(o.buf, ']')
 	case x.in.array:
 		o.buf = append(o.buf, "[]"...)
-	case !o.sawEnd && x.in.dialect == provider.OpenAI:
-		o.buf = append(o.buf, "data: [DONE]\n\n"...)
+	case o.marker != nil:
+		o.buf = append(o.buf, o.marker...)
+	default:
+		o.buf = x.in.dialect.WriteStreamEnd(o.buf)
 	}
-	o.any = true
+	o.any, o.ended = true, true
 	err := o.flush()
 	_ = o.rc.SetWriteDeadline(time.Time{})
 	return err

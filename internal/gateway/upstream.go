@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
@@ -49,13 +50,53 @@ func (b *upstreamBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// A gunzip undoes gzip and refuses a bomb. Chunks of a stream that are all
+// alike come to about 100 times their compressed size, a run of one byte to 1,030
+// times.
+type gunzip struct {
+	z       *gzip.Reader
+	in, out int64
+	from    io.Reader
+}
+
+const (
+	maxRatio  = 200
+	freeBytes = 4 << 20 // not looked at
+)
+
+var errBomb = errors.New("the answer is a decompression bomb")
+
+func newGunzip(r io.Reader) (*gunzip, error) {
+	g := &gunzip{from: r}
+	z, err := gzip.NewReader(counted{g})
+	g.z = z
+	return g, err
+}
+
+type counted struct{ g *gunzip }
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.g.from.Read(p)
+	c.g.in += int64(n)
+	return n, err
+}
+
+func (g *gunzip) Read(p []byte) (int, error) {
+	n, err := g.z.Read(p)
+	g.out += int64(n)
+	if g.out > freeBytes && g.out > maxRatio*g.in {
+		return 0, errBomb
+	}
+	return n, err
+}
+
 // decoded undoes a content encoding that nobody asked for.
 func decoded(res *http.Response) (io.Reader, error) {
-	switch res.Header.Get("Content-Encoding") {
+	switch strings.ToLower(res.Header.Get("Content-Encoding")) {
 	case "", "identity":
 		return res.Body, nil
-	case "gzip":
-		return gzip.NewReader(res.Body)
+	case "gzip", "x-gzip":
+		return newGunzip(res.Body)
 	}
 	return nil, errors.New("content encoding " + res.Header.Get("Content-Encoding"))
 }
@@ -67,11 +108,31 @@ var (
 	errTotal      = errors.New("no complete answer within timeouts.total")
 )
 
+// timeoutCode tells the timeouts apart; "" if cause is none of them.
+func timeoutCode(cause error) string {
+	switch {
+	case errors.Is(cause, errFirstToken):
+		return "ttft_timeout"
+	case errors.Is(cause, errIdle):
+		return "idle_timeout"
+	case errors.Is(cause, errTotal):
+		return "total_timeout"
+	}
+	return ""
+}
+
+// isMalformed and isOversized tell from net/http's words, for want of types,
+// what was wrong with an answer's head.
+func isMalformed(err error) bool { return strings.Contains(err.Error(), "malformed ") }
+func isOversized(err error) bool {
+	return strings.Contains(err.Error(), "server response headers exceeded")
+}
+
 // transportError says what a failed round trip or read means.
 func transportError(ctx context.Context, name string, err error) *llm.Error {
 	if cause := context.Cause(ctx); cause != nil {
-		if errors.Is(cause, errFirstToken) || errors.Is(cause, errIdle) || errors.Is(cause, errTotal) {
-			return &llm.Error{Class: llm.Timeout, Code: "upstream_timeout", Msg: name + ": " + cause.Error(), Err: err}
+		if code := timeoutCode(cause); code != "" {
+			return &llm.Error{Class: llm.Timeout, Code: code, Msg: name + ": " + cause.Error(), Err: err}
 		}
 		return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request", Err: cause}
 	}
@@ -80,10 +141,18 @@ func transportError(ctx context.Context, name string, err error) *llm.Error {
 	switch {
 	case errors.As(err, &dns):
 		return &llm.Error{Class: llm.Connect, Code: "dns", Msg: name + ": the host name cannot be resolved", Err: bare(err)}
+	case errors.As(err, &op) && op.Op == "dial" && op.Timeout(), strings.Contains(err.Error(), "TLS handshake timeout"):
+		return &llm.Error{Class: llm.Connect, Code: "connect_timeout", Msg: name + ": no connection within timeouts.connect", Err: bare(err)}
 	case errors.As(err, &op) && op.Op == "dial":
 		return &llm.Error{Class: llm.Connect, Code: "connect", Msg: name + ": cannot connect", Err: bare(err)}
 	case isTLS(err):
 		return &llm.Error{Class: llm.Connect, Code: "tls", Msg: name + ": the TLS certificate is not valid for the host", Err: bare(err)}
+	case errors.Is(err, errBomb):
+		return &llm.Error{Class: llm.BadUpstream, Code: "decompression_bomb", Final: true, Msg: name + ": " + err.Error()}
+	case isMalformed(err):
+		return &llm.Error{Class: llm.BadUpstream, Code: "malformed_http", Msg: name + ": the answer is not HTTP", Err: bare(err)}
+	case isOversized(err):
+		return &llm.Error{Class: llm.BadUpstream, Code: "headers_too_large", Final: true, Msg: name + ": the answer's headers are larger than 1 MiB", Err: bare(err)}
 	}
 	return &llm.Error{Class: llm.UpstreamError, Code: "connection_lost", Msg: name + ": the connection broke before a complete answer", Err: bare(err)}
 }

@@ -31,7 +31,7 @@ type Usage struct {
 	Tier     string          `json:"tier,omitempty"`              // service tier that answered, if not "standard": batch, flex, priority
 	Reported *Nano           `json:"reported_nano_usd,omitempty"` // the provider's own figure of the cost, where it gives one
 	Others   []ModelUsage    `json:"other_models,omitempty"`      // used by other models within the same reply; not in the counts above
-	Raw      json.RawMessage `json:"raw,omitempty"`               // the usage object as the provider sent it
+	Raw      json.RawMessage `json:"raw,omitempty"`               // the usage object as the provider sent it, even one that is not believed
 }
 
 // ModelUsage is what another model used within a reply, e.g. an Anthropic

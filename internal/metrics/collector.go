@@ -27,6 +27,7 @@ var (
 	descPerToken  = desc("time_per_output_token_seconds", "Time a token after the first one.", "model", "provider")
 	descOverhead  = desc("overhead_seconds", "Time that the gateway itself added.", "model", "provider")
 	descUnpriced  = desc("unpriced_requests_total", "Calls whose cost is unknown.", "model", "provider")
+	descBadUsage  = desc("usage_invalid_total", "Calls whose provider reported a usage that could not be believed: it was estimated instead.", "model", "provider")
 	descFallbacks = desc("fallbacks_total", "Calls answered by another target than the first.", "model", "provider")
 	descAttempts  = desc("attempts_total", "Tries at an upstream, by what became of them.", "model", "provider", "class")
 	descInFlight  = desc("in_flight", "Requests under way.", "model", "provider")
@@ -93,6 +94,7 @@ func (s *series) collect(ch chan<- prometheus.Metric, l Model) {
 	counter(ch, descWritten, s.written.Load(), at...)
 	counter(ch, descReasoning, s.reasoning.Load(), at...)
 	counter(ch, descUnpriced, s.unpriced.Load(), at...)
+	counter(ch, descBadUsage, s.badUsage.Load(), at...)
 	counter(ch, descFallbacks, s.fallbacks.Load(), at...)
 	for d, h := range map[*prometheus.Desc]*histogram{descTTFT: s.ttft, descPerToken: s.perToken, descOverhead: s.overhead} {
 		if h.used() { // fifty lines a model, most of whose models are never called

@@ -40,6 +40,7 @@ type series struct {
 // extra is what only the full set of metrics shows.
 type extra struct {
 	unpriced, fallbacks      atomic.Int64
+	badUsage                 atomic.Int64
 	attempts                 [len(classes)]atomic.Int64
 	ttft, perToken, overhead *histogram
 }
@@ -78,6 +79,9 @@ func (s *series) add(c *call.Call) {
 	}
 	if len(c.Attempts) > 1 && (c.Attempts[0].Provider != c.Provider || c.Attempts[0].Model != c.Model) {
 		s.fallbacks.Add(1)
+	}
+	if c.BadUsage() {
+		s.badUsage.Add(1)
 	}
 	s.overhead.add(c.Overhead)
 	if c.TTFT > 0 {

@@ -242,6 +242,10 @@ func (anthropic) WriteError(dst []byte, e *llm.Error) []byte {
 	}{"error", inner{kind, e.Msg}})
 }
 
+func (anthropic) WriteStreamEnd(dst []byte) []byte {
+	return append(dst, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"...)
+}
+
 func (d anthropic) WriteStreamError(dst []byte, e *llm.Error) []byte {
 	dst = append(dst, "event: error\ndata: "...)
 	return append(d.WriteError(dst, e), "\n\n"...)

@@ -56,6 +56,7 @@ type anthropicReader struct {
 	tools  map[int]int                // block index → tool call index
 	inputs map[int]json.RawMessage    // block index → input given at its start
 	nTool  int
+	begun  bool // message_start has come
 }
 
 func (r *anthropicReader) Summary() *Summary { return &r.sum }
@@ -116,7 +117,7 @@ func (r *anthropicReader) report(raw json.RawMessage) {
 		return
 	}
 	if err := r.usage.merge(raw); err != nil {
-		r.sum.BadUsage, r.sum.Usage = true, llm.Usage{Source: llm.UsageNone}
+		r.sum.BadUsage, r.sum.Usage = true, llm.Usage{Source: llm.UsageNone, Raw: compact(raw)}
 		return
 	}
 	var fields map[string]json.RawMessage
@@ -133,8 +134,6 @@ func (r *anthropicReader) report(raw json.RawMessage) {
 	u, ok := validUsage(r.usage.normal(r.sum.Model))
 	if !ok {
 		r.sum.BadUsage = true
-		r.sum.Usage = u
-		return
 	}
 	u.Raw = appendJSON(nil, r.raw)
 	r.sum.Usage = u
@@ -161,10 +160,14 @@ func light(event string) bool {
 
 func (r *anthropicReader) Frame(f Frame, emit func(llm.Event)) (bool, error) {
 	data := bytes.TrimSpace(f.Data)
-	if len(data) == 0 || emit == nil && r.sum.Content && light(f.Event) && data[0] == '{' && data[len(data)-1] == '}' {
-		return true, nil
-	}
-	if string(data) == "[DONE]" { // some gateways append it
+	switch {
+	case r.sum.Ended, string(data) == "[DONE]": // nothing may follow the end, though some gateways append OpenAI's
+		return false, nil
+	case len(data) == 0:
+		return false, nil
+	case data[0] != '{' && f.Event != "error":
+		return false, badReply("an event of the stream is not a JSON object", nil)
+	case emit == nil && r.sum.Content && light(f.Event) && wellFormed(data):
 		return true, nil
 	}
 	if f.Event == "error" {
@@ -181,6 +184,7 @@ func (r *anthropicReader) Frame(f Frame, emit func(llm.Event)) (bool, error) {
 	case "error":
 		return false, anthropic{}.inBand(data)
 	case "message_start":
+		r.begun = true
 		if e.Message != nil {
 			r.start(e.Message, emit)
 			r.report(e.Message.Usage)
@@ -196,8 +200,10 @@ func (r *anthropicReader) Frame(f Frame, emit func(llm.Event)) (bool, error) {
 	case "message_delta":
 		r.report(e.Usage)
 		r.finish(e.Delta.StopReason, emit)
+		r.sum.Complete = r.sum.Complete || e.Delta.StopReason != ""
 	case "message_stop":
-		r.sum.Complete = true
+		r.sum.Ended = true
+		r.sum.Complete = r.sum.Complete || r.begun
 	}
 	return true, nil
 }

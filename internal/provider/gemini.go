@@ -128,9 +128,10 @@ func (g *geminiUsage) tier() string {
 // counts nothing, ok is false for one that cannot be believed.
 func readGeminiUsage(raw json.RawMessage) (u llm.Usage, reported, ok bool) {
 	none := llm.Usage{Source: llm.UsageNone}
+	rejected := llm.Usage{Source: llm.UsageNone, Raw: compact(raw)}
 	var g geminiUsage
 	if err := json.Unmarshal(raw, &g); err != nil {
-		return none, true, false
+		return rejected, true, false
 	}
 	if g.Prompt == nil && g.Candidates == nil && g.Thoughts == 0 && g.ToolUse == 0 {
 		return none, false, true
@@ -138,7 +139,7 @@ func readGeminiUsage(raw json.RawMessage) (u llm.Usage, reported, ok bool) {
 	prompt, candidates := value(g.Prompt), value(g.Candidates)
 	for _, n := range []int64{prompt, candidates, int64(g.Thoughts), int64(g.ToolUse), int64(g.Cached)} {
 		if n < 0 || n > 1e15 { // also no sum of two overflows
-			return none, true, false
+			return rejected, true, false
 		}
 	}
 	u, ok = validUsage(llm.Usage{
@@ -246,6 +247,9 @@ func (gemini) WriteError(dst []byte, e *llm.Error) []byte {
 		Error inner `json:"error"`
 	}{inner{code, e.Msg, status}})
 }
+
+// WriteStreamEnd implements Dialect: the last chunk's finishReason is the end.
+func (gemini) WriteStreamEnd(dst []byte) []byte { return dst }
 
 func (d gemini) WriteStreamError(dst []byte, e *llm.Error) []byte {
 	dst = append(dst, "data: "...)

@@ -80,8 +80,13 @@ func (r *geminiReader) Whole(body []byte, emit func(llm.Event)) error {
 
 func (r *geminiReader) Frame(f Frame, emit func(llm.Event)) (bool, error) {
 	data := bytes.TrimSpace(f.Data)
-	if len(data) == 0 || string(data) == "[DONE]" { // some gateways append it
-		return true, nil
+	switch {
+	case string(data) == "[DONE]": // some gateways append it; no client of Gemini knows it
+		return false, nil
+	case len(data) == 0:
+		return false, nil
+	case data[0] != '{':
+		return false, badReply("an event of the stream is not a JSON object", nil)
 	}
 	if err := r.take(data, emit); err != nil {
 		return false, err

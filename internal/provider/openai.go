@@ -141,12 +141,16 @@ type openAIToolUse struct {
 // counts nothing; ok is false if it cannot be believed.
 func readOpenAIUsage(raw json.RawMessage, tier string) (u llm.Usage, ok bool) {
 	none := llm.Usage{Source: llm.UsageNone}
+	rejected := llm.Usage{Source: llm.UsageNone, Raw: compact(raw)}
 	var o openAIUsage
 	if err := lenient(raw, &o); err != nil {
-		return none, false
+		return rejected, false
 	}
 	if o.Prompt == nil && o.Completion == nil && o.Total == nil {
-		return none, raw[0] == '{'
+		if raw[0] != '{' {
+			return rejected, false
+		}
+		return none, true
 	}
 	n := func(c *count) int64 {
 		if c == nil {
@@ -164,7 +168,7 @@ func readOpenAIUsage(raw json.RawMessage, tier string) (u llm.Usage, ok bool) {
 	}
 	total := n(o.Total)
 	if total < 0 || u.Input < 0 || u.Output < 0 {
-		return none, false
+		return rejected, false
 	}
 	// xAI and Gemini's compatible endpoint leave reasoning out of
 	// completion_tokens; the total holds it.

@@ -187,6 +187,8 @@ func (openAI) WriteError(dst []byte, e *llm.Error) []byte {
 	}{inner{e.Msg, openAIType(e), param, code}})
 }
 
+func (openAI) WriteStreamEnd(dst []byte) []byte { return append(dst, "data: [DONE]\n\n"...) }
+
 func (d openAI) WriteStreamError(dst []byte, e *llm.Error) []byte {
 	dst = append(dst, "data: "...)
 	return append(d.WriteError(dst, e), "\n\n"...)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"strings"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
@@ -183,8 +185,14 @@ func (r *openAIReader) Whole(body []byte, emit func(llm.Event)) error {
 	return nil
 }
 
+// badReply is a reply that cannot be read. One that is nested deeper than
+// encoding/json goes was made to do harm.
 func badReply(msg string, err error) *llm.Error {
-	return &llm.Error{Class: llm.BadUpstream, Code: "bad_upstream", Msg: msg, Err: err}
+	e := &llm.Error{Class: llm.BadUpstream, Code: "bad_upstream", Msg: msg, Err: err}
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+		e.Final = strings.Contains(syntax.Error(), "exceeded max depth")
+	}
+	return e
 }
 
 func (r *openAIReader) Frame(f Frame, emit func(llm.Event)) (pass bool, err error) {
@@ -194,10 +202,13 @@ func (r *openAIReader) Frame(f Frame, emit func(llm.Event)) (pass bool, err erro
 		return false, nil // nothing may follow the end
 	case string(data) == "[DONE]":
 		r.done = true
+		r.sum.Ended = true
 		r.sum.Complete = r.sum.Complete || r.any
 		return true, nil
 	case len(data) == 0:
-		return true, nil
+		return false, nil
+	case data[0] != '{' && f.Event != "error":
+		return false, badReply("an event of the stream is not a JSON object", nil)
 	case emit == nil && r.sum.Content && f.Event != "error" && plainDelta(data):
 		return true, nil
 	}
@@ -306,6 +317,9 @@ func (r *openAIReader) take(rep *openAIReply, emit func(llm.Event)) (reported bo
 	switch {
 	case !ok:
 		r.sum.BadUsage = true
+		if r.sum.Usage.Source == llm.UsageNone {
+			r.sum.Usage = u
+		}
 		return true
 	case u.Source == llm.UsageNone:
 		return true

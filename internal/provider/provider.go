@@ -70,6 +70,10 @@ type Dialect interface {
 	// WriteError is the body of an error answer, all keys present.
 	WriteError(dst []byte, e *llm.Error) []byte
 
+	// WriteStreamEnd is the dialect's end marker, for a stream that passed through
+	// and came without one.
+	WriteStreamEnd(dst []byte) []byte
+
 	// WriteStreamError is the event that ends a broken stream: no clean end follows.
 	WriteStreamError(dst []byte, e *llm.Error) []byte
 }
@@ -84,9 +88,10 @@ type Reader interface {
 	Whole(body []byte, emit func(llm.Event)) error
 
 	// Frame reads one frame of a stream. pass is false when the frame must not
-	// reach a client that speaks this dialect because only we asked for it
-	// (usage); see HideUsage. An error is an error event of the upstream
-	// (*llm.Error) or a frame that cannot be read (BadUpstream).
+	// reach a client that speaks this dialect: because only we asked for it
+	// (usage, see HideUsage), because it follows the end, or because it is none of
+	// the dialect's. An error is an error event of the upstream (*llm.Error) or a
+	// frame that cannot be read (BadUpstream).
 	Frame(f Frame, emit func(llm.Event)) (pass bool, err error)
 
 	// HideUsage tells that the client did not ask for the usage chunk.
@@ -106,7 +111,8 @@ type Summary struct {
 	Finish   llm.FinishReason
 	Native   string
 	Content  bool // a content, reasoning or tool-call delta has come: the first one makes TTFT
-	Complete bool
+	Complete bool // the reply says that it is whole
+	Ended    bool // the dialect's end marker has come; with Complete false it ends nothing
 }
 
 // A Writer writes one reply in its dialect from neutral events.

@@ -151,6 +151,16 @@ func (s *scanner) skip(depth int) error {
 	return s.number()
 }
 
+// wellFormed reports whether b is one JSON object.
+func wellFormed(b []byte) bool {
+	s := scanner{b: b}
+	if s.peek() != '{' || s.skip(0) != nil {
+		return false
+	}
+	s.peek()
+	return s.i == len(b)
+}
+
 func (s *scanner) word(w string) error {
 	if len(s.b)-s.i >= len(w) && string(s.b[s.i:s.i+len(w)]) == w {
 		s.i += len(w)

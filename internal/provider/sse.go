@@ -12,6 +12,26 @@ type Frame struct {
 	Event string // the event: field, "" if none
 	Data  []byte // the data: lines joined by \n; nil for a frame of comments only
 	Raw   []byte // as received, the separating blank line included
+	Odd   bool   // Raw is not for every client: see Clean
+}
+
+// Clean appends the frame as any client reads it. Of Raw that is Odd it leaves
+// out what an event stream does not know, a byte order mark and comments, and
+// it ends lines with \n: the SDKs of Go and Python do not know a bare \r.
+func (f *Frame) Clean(dst []byte) []byte {
+	if !f.Odd {
+		return append(dst, f.Raw...)
+	}
+	if f.Data == nil {
+		return dst
+	}
+	if f.Event != "" {
+		dst = append(append(append(dst, "event: "...), f.Event...), '\n')
+	}
+	for line := range bytes.SplitSeq(f.Data, []byte("\n")) {
+		dst = append(append(append(dst, "data: "...), line...), '\n')
+	}
+	return append(dst, '\n')
 }
 
 // maxFrame bounds one frame, in bytes. The SDKs' own readers stop at 32 MiB.
@@ -181,10 +201,12 @@ func (f *FrameReader) take(n int) Frame {
 	if !f.begun {
 		f.begun = true
 		rest = bytes.TrimPrefix(rest, []byte(bom))
+		fr.Odd = len(rest) < len(raw)
 	}
 	for lines := 0; len(rest) > 0; {
 		line := rest
 		if i := lineEnd(rest); i >= 0 {
+			fr.Odd = fr.Odd || rest[i] == '\r' && (i+1 == len(rest) || rest[i+1] != '\n')
 			line, rest = rest[:i], rest[i+1:]
 		} else {
 			rest = nil
@@ -212,6 +234,9 @@ func (f *FrameReader) take(n int) Frame {
 			}
 		case "event":
 			fr.Event = f.eventName(value)
+		case "", "id", "retry": // a comment or a blank line, and what only the client minds
+		default:
+			fr.Odd = true
 		}
 	}
 	return fr

@@ -254,15 +254,18 @@ data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sum.Complete {
-		t.Error("complete before message_stop")
+	if !sum.Complete || sum.Ended {
+		t.Errorf("at the stop_reason: complete %t, ended %t", sum.Complete, sum.Ended)
 	}
 	if u := sum.Usage; u.Input != 24 || u.Output != 30 || u.CacheRead != 5 || u.CacheWrite1h != 8 || u.CacheWrite5m != 0 {
 		t.Errorf("usage %+v", u)
 	}
 	sum, _ = read(Anthropic, true, []byte(stream+"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"), nil)
-	if !sum.Complete {
-		t.Error("not complete at message_stop")
+	if !sum.Ended {
+		t.Error("not ended at message_stop")
+	}
+	if sum, _ = read(Anthropic, true, []byte("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"), nil); sum.Complete {
+		t.Error("the end of nothing is complete")
 	}
 }
 

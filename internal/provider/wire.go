@@ -161,10 +161,11 @@ func upstreamMessage(status int, msg string) string {
 	return s
 }
 
-// validUsage gives u its source, or drops it when it cannot be believed.
+// validUsage gives u its source, or drops it when it cannot be believed: only
+// what was said is kept.
 func validUsage(u llm.Usage) (llm.Usage, bool) {
 	if !u.Valid() {
-		return llm.Usage{Source: llm.UsageNone}, false
+		return llm.Usage{Source: llm.UsageNone, Raw: u.Raw}, false
 	}
 	u.Source = llm.UsageUpstream
 	return u, true
