@@ -1,15 +1,14 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/sheepgate/sheepgate/internal/h1"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/provider"
 )
@@ -87,8 +86,7 @@ func (a *attempt) newRequest() (*http.Request, *llm.Error) {
 	req := (&http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: make(http.Header, 8), ContentLength: int64(len(body)),
-		Body:    io.NopCloser(bytes.NewReader(body)),
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+		Body: h1.NewBody(body),
 	}).WithContext(a.ctx)
 	var client http.Header
 	if a.same {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/h1"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/provider"
 )
@@ -32,6 +33,7 @@ type exchange struct {
 	waited   time.Duration // for upstreams
 	sent     bool          // the client has the status line
 	lost     bool          // a connection broke before an answer came
+	raced    bool          // because the upstream was closing it: the attempt is made again, whatever the policy of retries
 	cost     costs
 	request  *llm.Request // decoded on demand: translation and estimates
 	reply    []byte       // copy of a stream's bytes, at most call.MaxExchange
@@ -103,12 +105,18 @@ func (x *exchange) try(targets []Target) *llm.Error {
 	var last *llm.Error
 	ctx, cancel := context.WithTimeoutCause(x.r.Context(), x.c.Timeouts.Total, errTotal)
 	defer cancel()
-	for n := 0; n < x.c.Retry.Attempts; n++ {
-		if n >= len(targets) && !pause(ctx, n, last) {
+	for n, at := 0, 0; n < x.c.Retry.Attempts; n++ {
+		t := targets[at%len(targets)]
+		if at >= len(targets) && !pause(ctx, at, last) {
 			break
 		}
-		last = x.attempt(ctx, targets[n%len(targets)])
-		if last == nil || x.sent || ctx.Err() != nil || !x.c.again(last, n+1, len(targets)) {
+		if last = x.attempt(ctx, t); x.raced {
+			x.raced = false
+			n++
+			last = x.attempt(ctx, t) // over a new connection, at once
+		}
+		at++
+		if last == nil || x.sent || ctx.Err() != nil || !x.c.again(last, at, len(targets)) {
 			break
 		}
 	}
@@ -190,6 +198,8 @@ func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error
 	a.headerWait = time.Since(asked)
 	if rerr != nil {
 		err := transportError(ctx, t.Provider.Name, rerr)
+		var lost *h1.LostError
+		x.raced = errors.As(rerr, &lost) && lost.Race && err.Class != llm.Canceled && !x.lost
 		x.lost = x.lost || err.Code == "connection_lost"
 		return err
 	}

@@ -97,7 +97,7 @@ func New(c *Config, upstream http.RoundTripper, record func(*call.Call, *call.Ex
 	if upstream == nil {
 		upstream = Transport(c.Timeouts)
 		once := Transport(c.Timeouts)
-		once.DisableKeepAlives = true
+		once.MaxIdle = 0
 		fresh = once
 	}
 	g := &Gateway{upstream: upstream, fresh: fresh, record: record, denied: denied, log: log}

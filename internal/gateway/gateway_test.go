@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,6 +127,36 @@ func TestFallback(t *testing.T) {
 	c := r.recorded(t)
 	if status != 200 || c.Provider != "two" || len(c.Attempts) != 2 || c.Attempts[0].ErrorClass != llm.ProviderAuth {
 		t.Errorf("status %d, call %+v", status, c)
+	}
+}
+
+// TestRace: an upstream that closes the idle connection on which a request is
+// coming costs the client nothing, even where nothing is to be retried, and
+// leads to no other target. The Call has both attempts.
+func TestRace(t *testing.T) {
+	var seen sync.Map
+	closing := func(w http.ResponseWriter, req *http.Request) {
+		if _, again := seen.LoadOrStore(req.RemoteAddr, true); again {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				c.Close()
+			}
+			return
+		}
+		say(200, reply)(w, req)
+	}
+	r := newRig(t, func(c *Config) {
+		c.Retry = Retry{Attempts: 1, On: map[llm.ErrorClass]bool{llm.RateLimited: true}}
+	}, closing, say(200, reply))
+	for i := range 6 {
+		status, _, body := r.post(t, "/v1/chat/completions", `{"model":"both","messages":[]}`)
+		c := r.recorded(t)
+		if status != 200 || body != reply || c.Provider != "one" || c.Status != call.Success || len(c.Attempts) != 1+i%2 {
+			t.Errorf("%d: status %d, call %+v", i, status, c)
+		}
+		if i%2 == 1 && (len(c.Attempts) != 2 || c.Attempts[0].ErrorClass != llm.UpstreamError || c.Attempts[1].ErrorClass != "") {
+			t.Errorf("%d: attempts %+v", i, c.Attempts)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sheepgate/sheepgate/internal/h1"
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
 
@@ -18,24 +20,37 @@ import (
 const maxReply = 32 << 20
 
 // Transport is the pooled HTTP client of upstream calls. It follows no
-// redirect, adds no header and decompresses nothing by itself.
-func Transport(t Timeouts) *http.Transport {
+// redirect, adds no header and decompresses nothing by itself. HTTP/1.1 is
+// spoken without a goroutine per request; net/http has what goes through a
+// proxy, and servers that speak HTTP/2 alone.
+func Transport(t Timeouts) *h1.Transport {
 	t = t.withDefaults()
-	d := &net.Dialer{Timeout: t.Connect, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            d.DialContext,
-		TLSHandshakeTimeout:    t.Connect,
-		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           4096,
-		MaxIdleConnsPerHost:    2048,
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 1 << 20,
-		DisableCompression:     true,
-		WriteBufferSize:        8 << 10,
-		ReadBufferSize:         8 << 10,
+	dial := (&net.Dialer{Timeout: t.Connect, KeepAlive: 30 * time.Second}).DialContext
+	sessions := &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+	return &h1.Transport{
+		Dial: dial, TLS: sessions, HandshakeTimeout: t.Connect, IdleTimeout: idleConn, MaxIdle: maxIdleConns, MaxHeader: maxReplyHeader,
+		Proxy: http.ProxyFromEnvironment,
+		Other: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            dial,
+			TLSHandshakeTimeout:    t.Connect,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           2 * maxIdleConns,
+			MaxIdleConnsPerHost:    maxIdleConns,
+			IdleConnTimeout:        idleConn,
+			MaxResponseHeaderBytes: maxReplyHeader,
+			DisableCompression:     true,
+			WriteBufferSize:        8 << 10,
+			ReadBufferSize:         8 << 10,
+		},
 	}
 }
+
+const (
+	maxIdleConns   = 2048 // a host
+	idleConn       = 90 * time.Second
+	maxReplyHeader = 1 << 20 // bytes
+)
 
 // upstreamBody reads a reply's body and measures how long it waited.
 type upstreamBody struct {
@@ -121,11 +136,14 @@ func timeoutCode(cause error) string {
 	return ""
 }
 
-// isMalformed and isOversized tell from net/http's words, for want of types,
-// what was wrong with an answer's head.
-func isMalformed(err error) bool { return strings.Contains(err.Error(), "malformed ") }
+// isMalformed and isOversized tell what was wrong with an answer's head: of
+// net/http, for want of types, from its words.
+func isMalformed(err error) bool {
+	var protocol *h1.ProtocolError
+	return errors.As(err, &protocol) || strings.Contains(err.Error(), "malformed ")
+}
 func isOversized(err error) bool {
-	return strings.Contains(err.Error(), "server response headers exceeded")
+	return errors.Is(err, h1.ErrLongHead) || strings.Contains(err.Error(), "server response headers exceeded")
 }
 
 // transportError says what a failed round trip or read means.
@@ -149,10 +167,10 @@ func transportError(ctx context.Context, name string, err error) *llm.Error {
 		return &llm.Error{Class: llm.Connect, Code: "tls", Msg: name + ": the TLS certificate is not valid for the host", Err: bare(err)}
 	case errors.Is(err, errBomb):
 		return &llm.Error{Class: llm.BadUpstream, Code: "decompression_bomb", Final: true, Msg: name + ": " + err.Error()}
-	case isMalformed(err):
-		return &llm.Error{Class: llm.BadUpstream, Code: "malformed_http", Msg: name + ": the answer is not HTTP", Err: bare(err)}
 	case isOversized(err):
 		return &llm.Error{Class: llm.BadUpstream, Code: "headers_too_large", Final: true, Msg: name + ": the answer's headers are larger than 1 MiB", Err: bare(err)}
+	case isMalformed(err):
+		return &llm.Error{Class: llm.BadUpstream, Code: "malformed_http", Msg: name + ": the answer is not HTTP", Err: bare(err)}
 	}
 	return &llm.Error{Class: llm.UpstreamError, Code: "connection_lost", Msg: name + ": the connection broke before a complete answer", Err: bare(err)}
 }
