@@ -88,6 +88,9 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	mux := http.NewServeMux()
 	s.gateway.Register(mux)
 	mux.Handle("GET /v1/metrics", m.Handler(ring.Find))
+	for _, p := range []string{"/v1/metrics", "/healthz", "/readyz"} {
+		mux.HandleFunc(p, gateway.WrongMethod("GET, HEAD"))
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	sessions, err := s.state.NewSessions(ring)
@@ -106,7 +109,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	}
 	s.url = "http://" + ln.Addr().String()
 	s.http = &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: gateway.Exact(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	s.http.RegisterOnShutdown(pages.Close) // an open page must not hold the drain

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,11 +81,29 @@ func New(o Options) *Console {
 		o.Zone = time.UTC
 	}
 	s := &Console{Options: o, mux: http.NewServeMux(), done: make(chan struct{})}
+	methods := map[string][]string{}
 	for pattern, h := range s.routes() {
 		s.mux.HandleFunc(pattern, h)
+		method, path, _ := strings.Cut(pattern, " ")
+		if methods[path] = append(methods[path], method); method == http.MethodGet {
+			methods[path] = append(methods[path], http.MethodHead)
+		}
+	}
+	for path, list := range methods {
+		slices.Sort(list)
+		s.mux.HandleFunc(path, wrongMethod(strings.Join(list, ", ")))
 	}
 	s.mux.HandleFunc("/", s.page)
 	return s
+}
+
+// wrongMethod answers what comes for a route with a method that it does not
+// take.
+func wrongMethod(allow string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		fail(w, http.StatusMethodNotAllowed, "method_not_allowed", "", call.Clip(r.Method, 20)+" is not a method of "+call.Clip(r.URL.Path, 120)+": use "+allow)
+	}
 }
 
 func (s *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }

@@ -76,19 +76,22 @@ var pages = map[string]bool{"/": true, "/requests": true}
 
 // page serves the web pages, and says of everything else that it is not there.
 func (s *Console) page(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		name := r.URL.Path
-		if pages[name] {
-			name = "/index.html"
-		}
-		if f, ok := files()[name]; ok {
-			h := w.Header()
-			h.Set("Content-Security-Policy", contentPolicy)
-			h.Set("Referrer-Policy", "no-referrer")
-			h.Set("Cross-Origin-Opener-Policy", "same-origin")
-			f.serve(w, r)
-			return
-		}
+	name := r.URL.Path
+	if pages[name] {
+		name = "/index.html"
+	}
+	f, ok := files()[name]
+	switch {
+	case ok && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		wrongMethod("GET, HEAD")(w, r)
+		return
+	case ok:
+		h := w.Header()
+		h.Set("Content-Security-Policy", contentPolicy)
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		f.serve(w, r)
+		return
 	}
 	fail(w, http.StatusNotFound, "unknown_route", "", "no such route: "+call.Clip(r.Method+" "+r.URL.Path, 120))
 }

@@ -73,6 +73,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
 // run is one request, from its bytes to its answer. The error it returns has
 // not been sent yet.
 func (x *exchange) run(buf *[]byte) *llm.Error {
+	if coding := x.r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return &llm.Error{Class: llm.InvalidRequest, Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding",
+			Msg: "the body has the Content-Encoding " + printable(coding, 40) + ": send it as it is"}
+	}
 	if err := readBody(x.w, x.r, buf, x.c.MaxBody); err != nil {
 		if x.r.Context().Err() != nil {
 			return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
@@ -88,7 +92,7 @@ func (x *exchange) run(buf *[]byte) *llm.Error {
 	if x.in.model == "" {
 		x.in.model, x.in.stream = head.Model, head.Stream
 	}
-	x.call.ModelRequested, x.call.Stream = call.Clip(x.in.model, 128), x.in.stream
+	x.call.ModelRequested, x.call.Stream = printable(x.in.model, maxModelName), x.in.stream
 	if x.call.User == "" {
 		x.call.User = call.Clip(head.User, 256)
 	}
@@ -215,8 +219,10 @@ func (x *exchange) fail(e *llm.Error) {
 	if e.Class == llm.Canceled || x.r.Context().Err() != nil {
 		c.Status = call.Canceled
 		c.Error = call.Error{Class: llm.Canceled, Message: "the client closed the request"}
-		if !x.sent {
+		if !x.sent { // one that only half left must not take an empty 200 for an answer
 			c.HTTPStatus = llm.StatusClientClosed
+			gone := &llm.Error{Class: llm.Canceled, Code: "canceled", Msg: "the client closed the request"}
+			writeError(x.w, x.in.dialect, gone, false)
 		}
 		return
 	}
@@ -296,10 +302,10 @@ const (
 // labels takes what the client says of the call in headers.
 func (x *exchange) labels() {
 	h, c := x.r.Header, x.call
-	c.User = call.Clip(h.Get("Sheepgate-User"), maxTagValue)
-	c.Session = call.Clip(h.Get("Sheepgate-Session"), maxTagValue)
+	c.User = printable(h.Get("Sheepgate-User"), maxTagValue)
+	c.Session = printable(h.Get("Sheepgate-Session"), maxTagValue)
 	if c.Session == "" {
-		c.Session = call.Clip(h.Get("X-Claude-Code-Session-Id"), maxTagValue)
+		c.Session = printable(h.Get("X-Claude-Code-Session-Id"), maxTagValue)
 	}
 	for name, v := range h {
 		tag, ok := strings.CutPrefix(name, tagHeader)
@@ -309,7 +315,7 @@ func (x *exchange) labels() {
 		if c.Tags == nil {
 			c.Tags = map[string]string{}
 		}
-		c.Tags[strings.ToLower(tag)] = strings.ToValidUTF8(call.Clip(v[0], maxTagValue), "�")
+		c.Tags[strings.ToLower(tag)] = printable(v[0], maxTagValue)
 	}
 }
 

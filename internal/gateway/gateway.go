@@ -135,21 +135,6 @@ func (t Timeouts) withDefaults() Timeouts {
 	return t
 }
 
-// Register adds the routes to mux.
-func (g *Gateway) Register(mux *http.ServeMux) {
-	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
-		g.serve(w, r, ingress{dialect: provider.OpenAI})
-	})
-	mux.HandleFunc("POST /v1/messages", func(w http.ResponseWriter, r *http.Request) {
-		g.serve(w, r, ingress{dialect: provider.Anthropic})
-	})
-	mux.HandleFunc("POST /v1beta/models/{call...}", g.serveGemini)
-	mux.HandleFunc("GET /v1/models", g.serveModels)
-	mux.HandleFunc("GET /v1beta/models", g.serveModels)
-	mux.HandleFunc("/v1/", unknownRoute(provider.OpenAI))
-	mux.HandleFunc("/v1beta/", unknownRoute(provider.Gemini))
-}
-
 // An ingress is what a route fixes about a request before its body is read.
 type ingress struct {
 	dialect provider.Dialect
@@ -168,7 +153,7 @@ func (g *Gateway) serveGemini(w http.ResponseWriter, r *http.Request) {
 		in.stream = true
 		in.array = r.URL.Query().Get("alt") != "sse"
 	default:
-		unknownRoute(provider.Gemini)(w, r)
+		unknownRoute(w, r)
 		return
 	}
 	g.serve(w, r, in)
@@ -179,13 +164,6 @@ func cutLast(s, sep string) (before, after string, found bool) {
 		return s[:i], s[i+len(sep):], true
 	}
 	return s, "", false
-}
-
-func unknownRoute(d provider.Dialect) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, d, &llm.Error{Class: llm.NotFound, Code: "unknown_route",
-			Msg: "no such route: " + call.Clip(r.Method+" "+r.URL.Path, 120)}, false)
-	}
 }
 
 // Live is a snapshot of what is under way.

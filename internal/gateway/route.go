@@ -8,11 +8,16 @@ import (
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
 
+const maxModelName = 128 // bytes
+
 // route finds who can answer for a model name: an alias; provider/model; or a
 // bare name that the catalogue gives to a configured provider.
 func (c *Config) route(p *call.Principal, model string) ([]Target, *llm.Error) {
 	if model == "" {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "missing_required_parameter", Msg: "model is missing"}
+	}
+	if len(model) > maxModelName {
+		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "invalid_value", Msg: fmt.Sprintf("model is longer than %d bytes", maxModelName)}
 	}
 	targets := c.find(model)
 	if len(targets) == 0 {
@@ -20,7 +25,7 @@ func (c *Config) route(p *call.Principal, model string) ([]Target, *llm.Error) {
 	}
 	if !p.MayUse(model) {
 		return nil, &llm.Error{Class: llm.Forbidden, Code: "model_not_allowed", Param: "model",
-			Msg: fmt.Sprintf("key %q may not use model %q", p.Key, call.Clip(model, 128))}
+			Msg: fmt.Sprintf("key %q may not use model %q", p.Key, printable(model, maxModelName))}
 	}
 	return targets, nil
 }
@@ -51,7 +56,7 @@ func (c *Config) find(model string) []Target {
 
 func (c *Config) unknownModel(model string) *llm.Error {
 	e := &llm.Error{Class: llm.NotFound, Code: "model_not_found", Param: "model",
-		Msg: fmt.Sprintf("model %q is neither an alias, nor provider/model of a configured provider, nor a name that the price catalogue gives to one", call.Clip(model, 128))}
+		Msg: fmt.Sprintf("model %q is neither an alias, nor provider/model of a configured provider, nor a name that the price catalogue gives to one", printable(model, maxModelName))}
 	if homes := c.Prices.Home(model); len(homes) > 0 {
 		e.Msg += "; it belongs to " + strings.Join(homes, " and ") + ", not configured here"
 		return e

@@ -32,7 +32,7 @@ const (
 )
 
 // StatusClientClosed is the status a Call records when the client left before
-// an answer: nginx's 499, never sent.
+// an answer: nginx's 499. Only a client that closed half of its connection sees it.
 const StatusClientClosed = 499
 
 // HTTPStatus is the status a client gets for an error of class c that names no
