@@ -143,8 +143,11 @@ func readOpenAIUsage(raw json.RawMessage, tier string) (u llm.Usage, ok bool) {
 	none := llm.Usage{Source: llm.UsageNone}
 	rejected := llm.Usage{Source: llm.UsageNone, Raw: compact(raw)}
 	var o openAIUsage
-	if err := lenient(raw, &o); err != nil {
-		return rejected, false
+	if !o.scan(raw) {
+		o = openAIUsage{}
+		if err := lenient(raw, &o); err != nil {
+			return rejected, false
+		}
 	}
 	if o.Prompt == nil && o.Completion == nil && o.Total == nil {
 		if raw[0] != '{' {
@@ -164,7 +167,7 @@ func readOpenAIUsage(raw json.RawMessage, tier string) (u llm.Usage, ok bool) {
 		CacheWrite5m: int64(o.PromptDetails.CacheWrite),
 		Reasoning:    int64(o.CompletionDetails.Reasoning),
 		AudioInput:   int64(o.PromptDetails.Audio), AudioOutput: int64(o.CompletionDetails.Audio),
-		Tier: openAITier(tier), Raw: compact(raw),
+		Tier: openAITier(tier), Raw: rejected.Raw,
 	}
 	total := n(o.Total)
 	if total < 0 || u.Input < 0 || u.Output < 0 {
@@ -241,7 +244,11 @@ func openAITier(s string) string {
 	return ""
 }
 
+// compact is raw without white space, in memory of its own.
 func compact(raw json.RawMessage) json.RawMessage {
+	if !bytes.ContainsAny(raw, " \t\r\n") {
+		return bytes.Clone(raw)
+	}
 	var b bytes.Buffer
 	if json.Compact(&b, raw) != nil {
 		return nil

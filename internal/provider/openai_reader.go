@@ -149,6 +149,9 @@ type openAIReader struct {
 	calls []openAICall
 	tools map[string]int64 // calls of tools that the provider ran
 
+	light openAIReply // what scan found, and where
+	room  openAIRoom
+
 	// Of the choices, a bit each: OpenAI gives at most 128.
 	begun, finished [2]uint64
 }
@@ -168,6 +171,16 @@ func (r *openAIReader) Summary() *Summary { return &r.sum }
 func (r *openAIReader) HideUsage()        { r.hide = true }
 
 func (r *openAIReader) Whole(body []byte, emit func(llm.Event)) error {
+	if emit == nil && r.scan(body) {
+		r.take(&r.light, nil)
+		r.sum.Complete = true
+		return nil
+	}
+	return r.whole(body, emit)
+}
+
+// whole is Whole by encoding/json.
+func (r *openAIReader) whole(body []byte, emit func(llm.Event)) error {
 	var rep openAIReply
 	if err := lenient(body, &rep); err != nil {
 		return badReply("the answer is not JSON of a chat completion", err)
@@ -183,6 +196,12 @@ func (r *openAIReader) Whole(body []byte, emit func(llm.Event)) error {
 	r.take(&rep, emit)
 	r.sum.Complete = true
 	return nil
+}
+
+// scan reads a reply or a chunk into r.light if it is an ordinary one.
+func (r *openAIReader) scan(body []byte) bool {
+	r.light = openAIReply{}
+	return r.light.scan(body, &r.room)
 }
 
 // badReply is a reply that cannot be read. One that is nested deeper than
@@ -212,6 +231,14 @@ func (r *openAIReader) Frame(f Frame, emit func(llm.Event)) (pass bool, err erro
 	case emit == nil && r.sum.Content && f.Event != "error" && plainDelta(data):
 		return true, nil
 	}
+	if emit == nil && f.Event != "error" && r.scan(data) {
+		return r.chunk(&r.light, nil), nil
+	}
+	return r.frame(f.Event, data, emit)
+}
+
+// frame is Frame by encoding/json.
+func (r *openAIReader) frame(event string, data []byte, emit func(llm.Event)) (pass bool, err error) {
 	var rep openAIReply
 	if err := lenient(data, &rep); err != nil {
 		return false, badReply("an event of the stream is not JSON of a chat completion", err)
@@ -219,12 +246,17 @@ func (r *openAIReader) Frame(f Frame, emit func(llm.Event)) (pass bool, err erro
 	switch {
 	case isError(rep.Error):
 		return false, openAI{}.inBand(rep.Error)
-	case f.Event == "error", rep.Choices == nil && rep.Message != "":
+	case event == "error", rep.Choices == nil && rep.Message != "":
 		return false, openAI{}.inBand(data)
 	}
-	reported := r.take(&rep, emit)
+	return r.chunk(&rep, emit), nil
+}
+
+// chunk takes a chunk and says whether it may pass.
+func (r *openAIReader) chunk(rep *openAIReply, emit func(llm.Event)) (pass bool) {
+	reported := r.take(rep, emit)
 	onlyUsage := reported && rep.Choices != nil && len(*rep.Choices) == 0
-	return !(r.hide && onlyUsage), nil
+	return !(r.hide && onlyUsage)
 }
 
 // plainDelta reports whether a chunk is well-formed JSON and can hold nothing
