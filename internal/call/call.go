@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -192,8 +193,10 @@ type attemptJSON struct {
 // millis is a duration written as milliseconds with microseconds kept.
 type millis time.Duration
 
-func (m millis) MarshalJSON() ([]byte, error) {
-	return json.Marshal(float64(time.Duration(m).Microseconds()) / 1e3)
+func (m millis) MarshalJSON() ([]byte, error) { return m.append(nil), nil }
+
+func (m millis) append(dst []byte) []byte {
+	return strconv.AppendFloat(dst, float64(time.Duration(m).Microseconds())/1e3, 'f', -1, 64)
 }
 
 func (m *millis) UnmarshalJSON(b []byte) error {
@@ -217,8 +220,35 @@ func nullable(n llm.Nano, unpriced bool) *llm.Nano {
 }
 
 // MarshalJSON writes the public form: an element of a Call's attempts.
-func (a Attempt) MarshalJSON() ([]byte, error) {
-	return json.Marshal(attemptJSON{a.Provider, a.ProviderKey, a.Model, a.HTTPStatus, a.ErrorClass, millis(a.Latency), nullable(a.Cost, a.Unpriced)})
+func (a Attempt) MarshalJSON() ([]byte, error) { return a.AppendJSON(nil), nil }
+
+// AppendJSON appends what MarshalJSON writes: every Call has an attempt, and
+// every one that is sealed passes here.
+func (a Attempt) AppendJSON(dst []byte) []byte {
+	dst = appendString(append(dst, `{"provider":`...), a.Provider)
+	dst = appendString(append(dst, `,"provider_key":`...), a.ProviderKey)
+	dst = appendString(append(dst, `,"model":`...), a.Model)
+	dst = strconv.AppendInt(append(dst, `,"http_status":`...), int64(a.HTTPStatus), 10)
+	dst = appendString(append(dst, `,"error_class":`...), string(a.ErrorClass))
+	dst = millis(a.Latency).append(append(dst, `,"latency_ms":`...))
+	dst = append(dst, `,"cost_nano_usd":`...)
+	if a.Unpriced {
+		dst = append(dst, "null"...)
+	} else {
+		dst = strconv.AppendInt(dst, int64(a.Cost), 10)
+	}
+	return append(dst, '}')
+}
+
+// appendString appends s as a JSON string.
+func appendString(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			b, _ := json.Marshal(s) // fails for no string
+			return append(dst, b...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
 }
 
 // UnmarshalJSON reads the public form; an absent or null cost is Unpriced.

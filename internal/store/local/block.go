@@ -21,13 +21,29 @@ type block interface {
 type segBlock struct {
 	*segment
 	at int
+	sc *scratch
 }
 
 func (b segBlock) rows() int    { return b.Blocks[b.at].Rows }
 func (b segBlock) span() span   { return b.Blocks[b.at] }
 func (b segBlock) sorted() bool { return true }
 
-func (b segBlock) column(name string) (vec, error) { return b.segment.column(b.at, name, nil) }
+func (b segBlock) column(name string) (vec, error) {
+	if b.sc == nil {
+		return b.segment.column(b.at, name, nil, nil)
+	}
+	if v, ok := b.sc.read[name]; ok {
+		return v, nil
+	}
+	v, err := b.segment.column(b.at, name, nil, b.sc)
+	if err == nil {
+		if b.sc.read == nil {
+			b.sc.read = map[string]vec{}
+		}
+		b.sc.read[name] = v
+	}
+	return v, err
+}
 
 // dimension reads a dimension of all rows of a block as words: every index is
 // valid, and what a Call has not is "".

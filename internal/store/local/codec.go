@@ -30,6 +30,8 @@ func appendBatch(dst []byte, calls []*call.Call) []byte {
 			col := &columns[i]
 			switch {
 			case col.derived():
+			case col.encode != nil:
+				dst = col.encode(dst, c)
 			case col.str != nil:
 				s := col.str(c)
 				dst = binary.AppendUvarint(dst, uint64(len(s)))
@@ -71,6 +73,8 @@ func readBatch(b []byte) ([]*call.Call, error) {
 			col := &columns[i]
 			switch {
 			case col.derived():
+			case col.decode != nil:
+				col.decode(c, &r)
 			case col.setStr != nil:
 				if err := col.setStr(c, r.string()); err != nil {
 					return nil, fmt.Errorf("%w: %s: %w", errBatch, col.name, err)

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -38,6 +39,8 @@ type column struct {
 	setNil func(*call.Call)      // of money
 	str    func(*call.Call) string
 	setStr func(*call.Call, string) error
+	encode func([]byte, *call.Call) []byte // in the tail, instead of str; nil: str
+	decode func(*call.Call, *reader)
 }
 
 // noBucket stands for a latency that was not measured.
@@ -73,7 +76,7 @@ var columns = []column{
 	wordOf("error_class", func(c *call.Call) *llm.ErrorClass { return &c.Error.Class }),
 	wordOf("error_code", func(c *call.Call) *string { return &c.Error.Code }),
 	textOf("error_message", true, func(c *call.Call) *string { return &c.Error.Message }),
-	jsonOf("attempts", func(c *call.Call) *[]call.Attempt { return &c.Attempts }, func(v []call.Attempt) bool { return len(v) == 0 }),
+	attempts(),
 	durationOf("latency_us", func(c *call.Call) *time.Duration { return &c.Latency }),
 	durationOf("ttft_us", func(c *call.Call) *time.Duration { return &c.TTFT }),
 	durationOf("overhead_us", func(c *call.Call) *time.Duration { return &c.Overhead }),
@@ -175,6 +178,53 @@ func jsonOf[V any](name string, field func(*call.Call) *V, empty func(V) bool) c
 			}
 			return json.Unmarshal([]byte(s), field(c))
 		}}
+}
+
+// attempts is the column that every Call fills: its JSON is made by hand, and
+// the tail's encoding has a form of its own.
+func attempts() column {
+	c := jsonOf("attempts", func(c *call.Call) *[]call.Attempt { return &c.Attempts }, func(v []call.Attempt) bool { return len(v) == 0 })
+	c.str = func(c *call.Call) string {
+		if len(c.Attempts) == 0 {
+			return ""
+		}
+		b := []byte{'['}
+		for i := range c.Attempts {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = c.Attempts[i].AppendJSON(b)
+		}
+		return string(append(b, ']'))
+	}
+	c.encode = func(dst []byte, c *call.Call) []byte {
+		dst = binary.AppendUvarint(dst, uint64(len(c.Attempts)))
+		for i := range c.Attempts {
+			a := &c.Attempts[i]
+			for _, s := range [...]string{a.Provider, a.ProviderKey, a.Model, string(a.ErrorClass)} {
+				dst = append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+			}
+			unpriced := int64(0)
+			if a.Unpriced {
+				unpriced = 1
+			}
+			for _, n := range [...]int64{int64(a.HTTPStatus), a.Latency.Microseconds(), int64(a.Cost), unpriced} {
+				dst = binary.AppendVarint(dst, n)
+			}
+		}
+		return dst
+	}
+	c.decode = func(c *call.Call, r *reader) {
+		n := r.uint()
+		for range n {
+			if r.bad {
+				return
+			}
+			c.Attempts = append(c.Attempts, call.Attempt{Provider: r.string(), ProviderKey: r.string(), Model: r.string(), ErrorClass: llm.ErrorClass(r.string()),
+				HTTPStatus: int(r.int()), Latency: time.Duration(r.int()) * time.Microsecond, Cost: llm.Nano(r.int()), Unpriced: r.int() != 0})
+		}
+	}
+	return c
 }
 
 // maxTagColumns is how many tags of a file have a column of their own: the most

@@ -10,6 +10,7 @@ import (
 	_ "modernc.org/sqlite" // the driver
 
 	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/store"
 )
 
 // A db is the SQLite file of the store: the tail's batches, and the manifest
@@ -19,6 +20,7 @@ type db struct {
 	tail *sql.DB // one connection: batches are committed without waiting for the disk, and survive a kill
 	safe *sql.DB // reads, and the manifest's transactions: these survive a loss of power, too
 	add  *sql.Stmt
+	roll *sql.Stmt
 }
 
 const dbVersion = 1
@@ -32,6 +34,12 @@ CREATE TABLE segments (
 	name  TEXT PRIMARY KEY,
 	bytes INTEGER NOT NULL,
 	about TEXT NOT NULL -- JSON, as in the file itself
+) WITHOUT ROWID;
+CREATE TABLE rollups (
+	segment TEXT NOT NULL,
+	block   INTEGER NOT NULL,
+	rollup  BLOB NOT NULL, -- see appendPartial
+	PRIMARY KEY (segment, block)
 ) WITHOUT ROWID;`
 
 // openDB opens or makes the database. An error means that it cannot be used.
@@ -89,7 +97,10 @@ func (d *db) prepare() error {
 		return &newerError{version}
 	}
 	var err error
-	d.add, err = d.tail.Prepare("INSERT INTO tail (seq, batch) VALUES (?, ?)")
+	if d.add, err = d.tail.Prepare("INSERT INTO tail (seq, batch) VALUES (?, ?)"); err != nil {
+		return err
+	}
+	d.roll, err = d.safe.Prepare("SELECT rollup FROM rollups WHERE segment = ? AND block = ?")
 	return err
 }
 
@@ -102,8 +113,10 @@ func (e *newerError) Error() string {
 
 func (d *db) close() error {
 	var err error
-	if d.add != nil {
-		err = d.add.Close()
+	for _, s := range [...]*sql.Stmt{d.add, d.roll} {
+		if s != nil {
+			err = errors.Join(err, s.Close())
+		}
 	}
 	if d.tail != nil {
 		err = errors.Join(err, d.tail.Close())
@@ -196,17 +209,31 @@ func (d *db) segments(dir string) ([]*segment, error) {
 // change makes one step of the manifest happen: segments come and go, and the
 // tail's batches up to sealed go with them (0 leaves the tail alone).
 func (d *db) change(added, removed []*segment, sealed int64) error {
+	rollups := make([][][]byte, len(added))
+	for i, s := range added {
+		var err error
+		if rollups[i], err = s.rollups(); err != nil {
+			return err
+		}
+	}
 	tx, err := d.safe.Begin()
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() // after a commit it does nothing
 	for _, s := range removed {
-		if _, err := tx.Exec("DELETE FROM segments WHERE name = ?", s.name); err != nil {
-			return err
+		for _, table := range [...]string{"segments WHERE name", "rollups WHERE segment"} {
+			if _, err := tx.Exec("DELETE FROM "+table+" = ?", s.name); err != nil {
+				return err
+			}
 		}
 	}
-	for _, s := range added {
+	for i, s := range added {
+		for block, r := range rollups[i] {
+			if _, err := tx.Exec("INSERT INTO rollups (segment, block, rollup) VALUES (?, ?, ?)", s.name, block, r); err != nil {
+				return err
+			}
+		}
 		text, err := json.Marshal(s.about)
 		if err != nil {
 			return err
@@ -221,6 +248,23 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 		}
 	}
 	return tx.Commit()
+}
+
+// rollup reads a block's; nil if there is none that can be read.
+func (d *db) rollup(ctx context.Context, segment string, block int, needs store.Needs) (*partial, error) {
+	var b []byte
+	err := d.roll.QueryRowContext(ctx, segment, block).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	p, err := readPartial(b, needs)
+	if err != nil {
+		return nil, nil // the columns say the same
+	}
+	return p, nil
 }
 
 // drop removes a batch that cannot be read and returns its bytes.

@@ -95,7 +95,7 @@ func (s *Store) finds(ctx context.Context, q store.List, from, to int64, after *
 	}
 	for _, g := range v.segments {
 		for i := range g.Blocks {
-			blocks = append(blocks, segBlock{g, i})
+			blocks = append(blocks, segBlock{g, i, nil})
 		}
 	}
 	blocks = slices.DeleteFunc(blocks, func(b block) bool { sp := b.span(); return sp.First >= to || sp.Last < from })
@@ -174,7 +174,7 @@ func (s *Store) search(b block, q store.List, from, to int64, after *find, n int
 			for k > 0 && started.i64[list[k-1]] == after.started {
 				k--
 			}
-			ids, err := b.segment.column(b.at, "id", list[k:])
+			ids, err := b.segment.column(b.at, "id", list[k:], nil)
 			if err != nil {
 				return nil, err
 			}
@@ -183,7 +183,7 @@ func (s *Store) search(b block, q store.List, from, to int64, after *find, n int
 			}
 		}
 		list = list[max(0, len(list)-n):]
-		ids, err := b.segment.column(b.at, "id", list)
+		ids, err := b.segment.column(b.at, "id", list, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -357,7 +357,7 @@ func (s *Store) find(id string) (find, error) {
 			return find{}, err
 		}
 		if r >= 0 {
-			return find{block: segBlock{g, b}, row: r, id: id}, nil
+			return find{block: segBlock{g, b, nil}, row: r, id: id}, nil
 		}
 	}
 	return find{}, store.ErrNotFound
@@ -385,7 +385,7 @@ func (s *segment) find(id string) (int, int32, error) {
 		if !may {
 			continue
 		}
-		ids, err := s.column(i, "id", nil)
+		ids, err := s.column(i, "id", nil, nil)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -416,7 +416,7 @@ func (s *segment) hasAny(ids []string, have []bool) error {
 		}
 	}
 	for i, ks := range asked {
-		v, err := s.column(i, "id", nil)
+		v, err := s.column(i, "id", nil, nil)
 		if err != nil {
 			return err
 		}

@@ -169,7 +169,7 @@ func (p *mergePart) tags() map[string]int {
 		for _, name := range f.tags {
 			n[name[len(tagColumn("")):]] += len(b.rows)
 		}
-		v, err := s.column(b.block, moreTags, b.rows)
+		v, err := s.column(b.block, moreTags, b.rows, nil)
 		if err != nil {
 			continue
 		}
@@ -247,7 +247,7 @@ func (p *mergePart) column(name string, more map[string]bool) (vec, error) {
 		strings, has = make([]string, n), make([]bool, n)
 	}
 	for _, b := range p.blocks() {
-		x, err := p.segments[b.segment].column(b.block, name, b.rows)
+		x, err := p.segments[b.segment].column(b.block, name, b.rows, nil)
 		if err != nil {
 			return vec{}, err
 		}
@@ -289,7 +289,7 @@ func (p *mergePart) simpleTags(more map[string]bool) (bool, error) {
 	simple := len(more) == 0
 	rest := map[*source]vec{}
 	for _, b := range p.blocks() {
-		v, err := p.segments[b.segment].column(b.block, moreTags, b.rows)
+		v, err := p.segments[b.segment].column(b.block, moreTags, b.rows, nil)
 		if err != nil {
 			return false, err
 		}
@@ -311,7 +311,7 @@ func (p *mergePart) simpleTags(more map[string]bool) (bool, error) {
 			return false, err
 		}
 		for _, name := range f.tags {
-			x, err := p.segments[b.segment].column(b.block, name, b.rows)
+			x, err := p.segments[b.segment].column(b.block, name, b.rows, nil)
 			if err != nil {
 				return false, err
 			}
@@ -335,11 +335,11 @@ func merged(segments []*segment) (files [][]part, err error) {
 	var ids []string
 	for i, s := range segments {
 		for b := range s.Blocks {
-			started, err := s.column(b, "started_at", nil)
+			started, err := s.column(b, "started_at", nil, nil)
 			if err != nil {
 				return nil, err
 			}
-			id, err := s.column(b, "id", nil)
+			id, err := s.column(b, "id", nil, nil)
 			if err != nil {
 				return nil, err
 			}

@@ -71,6 +71,7 @@ type task struct {
 	block    block
 	from, to int64  // started_at in microseconds, of a block that reaches beyond the range
 	cache    string // the partial's key, "" if the block is not immutable or only a part counts
+	rollup   bool   // the block's rollup tells
 }
 
 // gather asks every block of the range, in parallel.
@@ -91,6 +92,7 @@ func (s *Store) gather(ctx context.Context, q question, most int) (*answers, err
 	)
 	for range min(runtime.GOMAXPROCS(0), len(tasks)) {
 		wg.Go(func() {
+			var sc scratch
 			for {
 				mu.Lock()
 				if failed == nil {
@@ -103,7 +105,7 @@ func (s *Store) gather(ctx context.Context, q question, most int) (*answers, err
 				t := tasks[next]
 				next++
 				mu.Unlock()
-				p, err := s.ask(q, t)
+				p, err := s.ask(ctx, q, t, &sc)
 				mu.Lock()
 				if err == nil {
 					sum.add(p, first, to)
@@ -141,7 +143,7 @@ func (s *Store) tasks(q question, from, to int64) []task {
 			if sp.First >= to || sp.Last < from {
 				continue
 			}
-			t := task{block: segBlock{g, i}, from: from, to: to}
+			t := task{block: segBlock{g, i, nil}, from: from, to: to}
 			whole := from <= sp.First && sp.Last < to
 			if !whole && !q.Step.IsZero() { // cut where a step begins: whole steps of it count
 				whole = (from <= sp.First || w.start(from)*1e6 == from) && (sp.Last < to || w.start(to)*1e6 == to)
@@ -150,6 +152,7 @@ func (s *Store) tasks(q question, from, to int64) []task {
 				t.from, t.to = sp.First, sp.Last+1
 				t.cache = fmt.Sprintf("%s\x00%d\x00%s", g.name, i, shape)
 			}
+			t.rollup = q.fits(sp, t.from, t.to)
 			tasks = append(tasks, t)
 		}
 	}
@@ -173,13 +176,32 @@ func (q question) shape() string {
 
 // ask gets a partial from the cache or computes it. A segment that cannot be
 // read is set aside and counts no more.
-func (s *Store) ask(q question, t task) (*partial, error) {
+func (s *Store) ask(ctx context.Context, q question, t task, sc *scratch) (*partial, error) {
 	if t.cache != "" {
 		if p := s.cache.get(t.cache); p != nil {
 			return p, nil
 		}
 	}
-	p, err := q.compute(t.block, t.from, t.to)
+	b := t.block
+	g, sealed := b.(segBlock)
+	if t.rollup {
+		r, err := s.db.rollup(ctx, g.name, g.at, q.Needs)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			p := q.fromRollup(r, t.from, t.to)
+			if t.cache != "" {
+				s.cache.put(t.cache, p)
+			}
+			return p, nil
+		}
+	}
+	if sealed {
+		b = segBlock{g.segment, g.at, sc}
+		defer sc.reset()
+	}
+	p, err := q.compute(b, t.from, t.to)
 	if d := (*damage)(nil); errors.As(err, &d) {
 		s.quarantine(d.s, d.err)
 		return &partial{}, nil

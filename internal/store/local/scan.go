@@ -393,6 +393,9 @@ func total(x []int64, list []int32, lo, hi int) (sum int64) {
 }
 
 func trues(x []bool, list []int32, lo, hi int) (n int64) {
+	if x == nil {
+		return 0
+	}
 	rows(list, lo, hi, func(r int) {
 		if x[r] {
 			n++

@@ -181,8 +181,9 @@ func kindOf(name string) kind {
 }
 
 // column reads a column of a block: all rows, or those listed, ascending.
-// A tag that no Call of the file has is a vec without rows.
-func (s *segment) column(block int, name string, rows []int32) (v vec, err error) {
+// A tag that no Call of the file has is a vec without rows. What it gives may
+// lie in the scratch, if there is one.
+func (s *segment) column(block int, name string, rows []int32, sc *scratch) (v vec, err error) {
 	defer func() { // the library trusts what it reads
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v", p)
@@ -205,7 +206,7 @@ func (s *segment) column(block int, name string, rows []int32) (v vec, err error
 	}
 	n := s.Blocks[block].Rows
 	if rows != nil && kindOf(name) == flag { // a page of bits cannot be cut: take all
-		all, err := s.column(block, name, nil)
+		all, err := s.column(block, name, nil, nil)
 		if err != nil {
 			return vec{}, err
 		}
@@ -219,7 +220,7 @@ func (s *segment) column(block int, name string, rows []int32) (v vec, err error
 	}
 	pages := chunk.Pages()
 	defer pages.Close()
-	in := intake{kind: kindOf(name), n: n}
+	in := intake{kind: kindOf(name), n: n, sc: sc}
 	for done := 0; done < n; {
 		if rows != nil {
 			if err := pages.SeekToRow(int64(rows[done])); err != nil {
@@ -243,6 +244,9 @@ func (s *segment) column(block int, name string, rows []int32) (v vec, err error
 				took++
 			}
 		}
+		if rows == nil && took == n && in.whole(page) {
+			return in.v, nil
+		}
 		err = in.take(page, pick, rows != nil)
 		parquet.Release(page)
 		if err != nil {
@@ -264,15 +268,96 @@ type damage struct {
 func (d *damage) Error() string { return fmt.Sprintf("segment %s: %v", d.s.name, d.err) }
 func (d *damage) Unwrap() error { return d.err }
 
+// A scratch is memory that is used again for the next block: what a column
+// gave is gone after reset. It belongs to one goroutine. nil is a scratch that
+// keeps nothing.
+type scratch struct {
+	i64   [][]int64
+	i32   [][]int32
+	n64   int
+	n32   int
+	pages []parquet.Page
+	read  map[string]vec // the columns of the block that were asked for
+}
+
+func (sc *scratch) int64s(n int) []int64 {
+	if sc == nil {
+		return make([]int64, 0, n)
+	}
+	if sc.n64 == len(sc.i64) {
+		sc.i64 = append(sc.i64, nil)
+	}
+	if cap(sc.i64[sc.n64]) < n {
+		sc.i64[sc.n64] = make([]int64, 0, max(n, blockRows))
+	}
+	sc.n64++
+	return sc.i64[sc.n64-1][:0]
+}
+
+func (sc *scratch) int32s(n int) []int32 {
+	if sc == nil {
+		return make([]int32, 0, n)
+	}
+	if sc.n32 == len(sc.i32) {
+		sc.i32 = append(sc.i32, nil)
+	}
+	if cap(sc.i32[sc.n32]) < n {
+		sc.i32[sc.n32] = make([]int32, 0, max(n, blockRows))
+	}
+	sc.n32++
+	return sc.i32[sc.n32-1][:0]
+}
+
+// hold keeps a page, whose memory a vec points into, until reset.
+func (sc *scratch) hold(p parquet.Page) {
+	if sc != nil {
+		sc.pages = append(sc.pages, p)
+	}
+}
+
+func (sc *scratch) reset() {
+	sc.n64, sc.n32 = 0, 0
+	clear(sc.read)
+	for i, p := range sc.pages {
+		parquet.Release(p)
+		sc.pages[i] = nil
+	}
+	sc.pages = sc.pages[:0]
+}
+
 // An intake gathers the pages of one column chunk into a vec.
 type intake struct {
 	kind kind
 	n    int
+	sc   *scratch
 	v    vec
 	from map[parquet.Dictionary]int32 // where a dictionary's words begin in v.dict
 }
 
 func (in *intake) vec() vec { return in.v }
+
+// whole takes a page that is the whole column, where its memory can be used as
+// it is.
+func (in *intake) whole(page parquet.Page) bool {
+	if page.NumNulls() > 0 {
+		return false
+	}
+	values, dict := page.Data(), page.Dictionary()
+	switch {
+	case dict == nil && (in.kind == number || in.kind == money) && values.Kind() == encoding.Int64:
+		in.v.i64 = values.Int64()
+	case dict != nil && (in.kind == word || in.kind == text):
+		in.v.dict = make([]string, dict.Len())
+		for i := range in.v.dict {
+			in.v.dict[i] = string(dict.Index(int32(i)).ByteArray())
+		}
+		in.v.idx = values.Int32()
+	default:
+		return false
+	}
+	in.sc.hold(page)
+	return true
+}
 
 // take adds the rows of a page: all, or those picked.
 func (in *intake) take(page parquet.Page, pick []int32, some bool) error {
@@ -306,12 +391,25 @@ func (in *intake) take(page parquet.Page, pick []int32, some bool) error {
 	case number, count, money:
 		return in.numbers(values, dict, place, n)
 	case small:
-		x, err := ints(values, dict, func(v parquet.Value) int32 { return v.Int32() }, values.Kind() == encoding.Int32, func() []int32 { return values.Int32() })
-		if err != nil {
-			return err
+		if in.v.i32 == nil {
+			in.v.i32 = in.sc.int32s(in.n)
 		}
-		in.v.i32 = gather(in.v.i32, x, place, n)
+		if dict == nil && values.Kind() != encoding.Int32 {
+			return fmt.Errorf("a page of %v", values.Kind())
+		}
+		if dict == nil {
+			in.v.i32 = gather(in.v.i32, values.Int32(), place, n)
+			return nil
+		}
+		table := in.sc.int32s(dict.Len())
+		for i := range dict.Len() {
+			table = append(table, dict.Index(int32(i)).Int32())
+		}
+		in.v.i32 = lookUp(in.v.i32, table, values.Int32(), place, n)
 	case flag:
+		if in.v.i32 == nil {
+			in.v.i32 = in.sc.int32s(in.n)
+		}
 		bits := values.Boolean()
 		for i := range n {
 			at := i
@@ -327,11 +425,10 @@ func (in *intake) take(page parquet.Page, pick []int32, some bool) error {
 }
 
 func (in *intake) numbers(values encoding.Values, dict parquet.Dictionary, place []int32, n int) error {
-	x, err := ints(values, dict, func(v parquet.Value) int64 { return v.Int64() }, values.Kind() == encoding.Int64, func() []int64 { return values.Int64() })
-	if err != nil {
-		return err
+	if in.v.i64 == nil {
+		in.v.i64 = in.sc.int64s(in.n)
 	}
-	if in.kind == money {
+	if in.kind == money && (place != nil || in.v.null != nil) {
 		if in.v.null == nil {
 			in.v.null = make([]bool, len(in.v.i64), in.n)
 		}
@@ -339,31 +436,39 @@ func (in *intake) numbers(values encoding.Values, dict parquet.Dictionary, place
 			in.v.null = append(in.v.null, place != nil && place[i] < 0)
 		}
 	}
-	if in.v.i64 == nil {
-		in.v.i64 = make([]int64, 0, in.n)
+	if dict == nil {
+		if values.Kind() != encoding.Int64 {
+			return fmt.Errorf("a page of %v", values.Kind())
+		}
+		in.v.i64 = gather(in.v.i64, values.Int64(), place, n)
+		return nil
 	}
-	in.v.i64 = gather(in.v.i64, x, place, n)
+	table := in.sc.int64s(dict.Len())
+	for i := range dict.Len() {
+		table = append(table, dict.Index(int32(i)).Int64())
+	}
+	in.v.i64 = lookUp(in.v.i64, table, values.Int32(), place, n)
 	return nil
 }
 
-// ints are a page's numbers: as they are, or looked up in its dictionary.
-func ints[T int32 | int64](values encoding.Values, dict parquet.Dictionary, get func(parquet.Value) T, plain bool, data func() []T) ([]T, error) {
-	if dict == nil {
-		if !plain {
-			return nil, fmt.Errorf("a page of %v", values.Kind())
+// lookUp appends the words of a dictionary that idx names.
+func lookUp[T int32 | int64](dst, table []T, idx, place []int32, n int) []T {
+	if place != nil {
+		for _, at := range place {
+			if at < 0 {
+				dst = append(dst, 0)
+			} else {
+				dst = append(dst, table[idx[at]])
+			}
 		}
-		return data(), nil
+		return dst
 	}
-	table := make([]T, dict.Len())
-	for i := range table {
-		table[i] = get(dict.Index(int32(i)))
+	from := len(dst)
+	dst = slices.Grow(dst, n)[:from+n]
+	for i, k := range idx[:n] {
+		dst[from+i] = table[k]
 	}
-	idx := values.Int32()
-	x := make([]T, len(idx))
-	for i, k := range idx {
-		x[i] = table[k]
-	}
-	return x, nil
+	return dst
 }
 
 // gather appends x at place to dst; nothing where place is negative.
@@ -384,7 +489,7 @@ func gather[T any](dst, x []T, place []int32, n int) []T {
 
 func (in *intake) strings(values encoding.Values, dict parquet.Dictionary, place []int32, n int) error {
 	if in.v.idx == nil {
-		in.v.idx = make([]int32, 0, in.n)
+		in.v.idx = in.sc.int32s(in.n)
 	}
 	base := int32(len(in.v.dict))
 	if dict != nil {
@@ -449,7 +554,7 @@ func (s *segment) calls(block int, rows []int32) ([]*call.Call, error) {
 		if col.derived() {
 			continue
 		}
-		v, err := s.column(block, col.name, rows)
+		v, err := s.column(block, col.name, rows, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -460,7 +565,7 @@ func (s *segment) calls(block int, rows []int32) ([]*call.Call, error) {
 		}
 	}
 	for _, name := range f.tags {
-		v, err := s.column(block, name, rows)
+		v, err := s.column(block, name, rows, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -567,7 +672,7 @@ func writeSegment(dir string, parts []part, replaces []string) (s *segment, err 
 			os.Remove(tmp.Name())
 		}
 	}()
-	w := parquet.NewGenericWriter[any](tmp, parquet.NewSchema("call", group), parquet.PageBufferSize(64<<10), parquet.WriteBufferSize(1<<20),
+	w := parquet.NewGenericWriter[any](tmp, parquet.NewSchema("call", group), parquet.PageBufferSize(512<<10), parquet.WriteBufferSize(1<<20),
 		parquet.DictionaryMaxBytes(1<<20), parquet.DataPageStatistics(false), parquet.MaxRowsPerRowGroup(maxRows+1),
 		parquet.CreatedBy("sheepgate", fmt.Sprint(fileVersion), ""), parquet.BloomFilters(parquet.SplitBlockFilter(10, "id"), parquet.SplitBlockFilter(10, "response_id")))
 	for _, p := range parts {
