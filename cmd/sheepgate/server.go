@@ -38,6 +38,8 @@ type server struct {
 	recorder *call.Recorder
 	gateway  *gateway.Gateway
 	http     *http.Server
+	listener *gateway.Listener
+	abort    context.CancelCauseFunc // ends the requests under way
 	served   chan error
 }
 
@@ -108,12 +110,16 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		return fmt.Errorf("listen: %w", err)
 	}
 	s.url = "http://" + ln.Addr().String()
+	s.listener = &gateway.Listener{Listener: ln}
+	base, abort := context.WithCancelCause(context.Background())
+	s.abort = abort
 	s.http = &http.Server{
 		Handler: gateway.Exact(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	s.http.RegisterOnShutdown(pages.Close) // an open page must not hold the drain
-	go func() { s.served <- s.http.Serve(ln) }()
+	go func() { s.served <- s.http.Serve(s.listener) }()
 	return nil
 }
 
@@ -167,19 +173,32 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 		answer.Degraded = append(answer.Degraded, fmt.Sprintf("recorder: %d calls lost since the start", n))
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if s.listener.Failing() { // this one came in on an old connection
+		answer.Status = "unavailable"
+		answer.Degraded = append(answer.Degraded, "listener: connections cannot be accepted, the file descriptors are used up")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
 	_ = json.NewEncoder(w).Encode(answer) // the client may be gone
 }
 
-// close drains: no new connection, streams finish until ctx ends, then every
-// Call is written.
+// lastWords is the time for streams that outlive the drain to be told so.
+const lastWords = 2 * time.Second
+
+// close drains: no new connection, streams finish until ctx ends, those that
+// have not get an error, then every Call is written.
 func (s *server) close(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		s.http.Close() // what is still open is cut
+	if s.http.Shutdown(ctx) != nil {
+		s.log.Warn("requests outlived the drain and are ended", "requests", s.gateway.Live().InFlight)
+		s.abort(gateway.ErrShutdown)
+		last, cancel := context.WithTimeout(context.Background(), lastWords)
+		defer cancel()
+		if s.http.Shutdown(last) != nil {
+			s.http.Close() // a client that does not read them
+		}
 	}
 	flush, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(err, s.recorder.Close(flush), s.release())
+	return errors.Join(s.recorder.Close(flush), s.release())
 }
 
 // release closes what is open. It may be called of a server that did not start.

@@ -44,6 +44,8 @@ func (m *Imported) bad(line int, err error) {
 // load imports NDJSON, a Call a line. Lines that are none are named; the rest
 // is taken.
 func (s *Console) load(w http.ResponseWriter, r *http.Request, _ *call.Principal) {
+	// The admin may take long over an archive: the server's time for bodies does not count.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(24 * time.Hour)) // unsupported only by recorders in tests
 	res, err := Import(r.Context(), s.Store, bufio.NewReader(r.Body), "import")
 	if err != nil {
 		s.failed(w, r, err)

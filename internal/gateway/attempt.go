@@ -184,7 +184,7 @@ func (a *attempt) whole() *llm.Error {
 	x.sent = true
 	x.call.HTTPStatus = http.StatusOK
 	x.w.WriteHeader(http.StatusOK)
-	if _, err := x.w.Write(out); err != nil || x.r.Context().Err() != nil {
+	if _, err := x.w.Write(out); err != nil || x.left() {
 		return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request", Err: err}
 	}
 	return nil

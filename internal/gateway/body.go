@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
@@ -29,8 +28,8 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// readBody reads a request's body into buf, within a deadline that allows a
-// slow but living sender 30 s and a second more per MiB.
+// readBody reads a request's body into buf. How long that may take is the
+// Listener's business.
 func readBody(w http.ResponseWriter, r *http.Request, buf *[]byte, limit int64) *llm.Error {
 	tooLarge := &llm.Error{Class: llm.TooLarge, Code: "request_too_large",
 		Msg: fmt.Sprintf("the request body is larger than %d MiB", limit>>20)}
@@ -38,10 +37,7 @@ func readBody(w http.ResponseWriter, r *http.Request, buf *[]byte, limit int64) 
 		w.Header().Set("Connection", "close")
 		return tooLarge
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(30*time.Second + time.Duration(limit>>20)*time.Second)) // unsupported only by test recorders
 	err := fill(buf, r.Body, r.ContentLength, limit)
-	_ = rc.SetReadDeadline(time.Time{})
 	switch {
 	case err == nil:
 		return nil

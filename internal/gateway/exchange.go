@@ -78,7 +78,7 @@ func (x *exchange) run(buf *[]byte) *llm.Error {
 			Msg: "the body has the Content-Encoding " + printable(coding, 40) + ": send it as it is"}
 	}
 	if err := readBody(x.w, x.r, buf, x.c.MaxBody); err != nil {
-		if x.r.Context().Err() != nil {
+		if x.left() {
 			return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
 		}
 		return err
@@ -212,11 +212,17 @@ func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error
 	return a.relay(res)
 }
 
+// left reports whether the client is gone.
+func (x *exchange) left() bool {
+	ctx := x.r.Context()
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrShutdown)
+}
+
 // fail answers with e, unless the client has part of an answer or is gone.
 func (x *exchange) fail(e *llm.Error) {
 	c := x.call
 	e.Msg, e.Code, e.Param = x.redact(e.Msg), x.redact(e.Code), x.redact(e.Param)
-	if e.Class == llm.Canceled || x.r.Context().Err() != nil {
+	if e.Class == llm.Canceled || x.left() {
 		c.Status = call.Canceled
 		c.Error = call.Error{Class: llm.Canceled, Message: "the client closed the request"}
 		if !x.sent { // one that only half left must not take an empty 200 for an answer

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/llm"
@@ -19,6 +20,9 @@ func (c *Config) route(p *call.Principal, model string) ([]Target, *llm.Error) {
 	if len(model) > maxModelName {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "invalid_value", Msg: fmt.Sprintf("model is longer than %d bytes", maxModelName)}
 	}
+	if !validName(model) {
+		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "invalid_value", Msg: "the model name holds control characters or a step of a path"}
+	}
 	targets := c.find(model)
 	if len(targets) == 0 {
 		return nil, c.unknownModel(model)
@@ -28,6 +32,17 @@ func (c *Config) route(p *call.Principal, model string) ([]Target, *llm.Error) {
 			Msg: fmt.Sprintf("key %q may not use model %q", p.Key, printable(model, maxModelName))}
 	}
 	return targets, nil
+}
+
+// validName refuses names that are none of a model and could be something else
+// to an upstream that has the model in its path.
+func validName(model string) bool {
+	for part := range strings.SplitSeq(model, "/") {
+		if part == "." || part == ".." {
+			return false
+		}
+	}
+	return strings.IndexFunc(model, unicode.IsControl) < 0
 }
 
 func (c *Config) find(model string) []Target {

@@ -14,9 +14,6 @@ import (
 	"github.com/sheepgate/sheepgate/internal/provider"
 )
 
-// writeDeadline is how long a client may leave what we wrote unread.
-const writeDeadline = 30 * time.Second
-
 // lingerAfterEnd is how long an upstream may hold its connection open after it
 // has said that the stream is over.
 const lingerAfterEnd = time.Second
@@ -87,6 +84,9 @@ func (a *attempt) notAStream(res *http.Response) *llm.Error {
 func (a *attempt) streamEnded(out *output, err error) *llm.Error {
 	name := a.target.Provider.Name
 	sum := a.reader.Summary()
+	if a.x.left() && !out.ended {
+		return a.left(err)
+	}
 	if sum.Complete {
 		if out.ended {
 			return nil
@@ -149,7 +149,6 @@ type output struct {
 	buf      []byte // written at the next flush
 	any      bool   // a frame has been taken
 	elements int    // of a JSON array
-	deadline time.Time
 	marker   []byte // the upstream's own end marker, held back until the reply is whole
 	ended    bool   // the proper end has been written
 
@@ -178,7 +177,6 @@ func (o *output) ping() {
 		if o.a.x.in.array {
 			comment = "\n"
 		}
-		o.renewDeadline()
 		if _, err := io.WriteString(o.a.x.w, comment); err != nil || o.rc.Flush() != nil {
 			o.a.cancel(context.Canceled) // the client is gone
 			return
@@ -264,23 +262,13 @@ func (o *output) flush() error {
 		x.w.WriteHeader(http.StatusOK)
 		o.alive = time.AfterFunc(keepAlive, o.ping)
 	}
-	o.renewDeadline()
+	o.wrote = time.Now()
 	_, err := x.w.Write(o.buf)
 	o.buf = o.buf[:0]
 	if err != nil {
 		return err
 	}
 	return o.rc.Flush()
-}
-
-// renewDeadline gives the client time to read what comes next. It is done at
-// half time: a system call less for each event.
-func (o *output) renewDeadline() {
-	o.wrote = time.Now()
-	if o.wrote.After(o.deadline) {
-		o.deadline = o.wrote.Add(writeDeadline / 2)
-		_ = o.rc.SetWriteDeadline(o.wrote.Add(writeDeadline)) // unsupported only by test recorders
-	}
 }
 
 // end is the proper end of a complete stream.
@@ -299,9 +287,7 @@ func (o *output) end() error {
 		o.buf = x.in.dialect.WriteStreamEnd(o.buf)
 	}
 	o.any, o.ended = true, true
-	err := o.flush()
-	_ = o.rc.SetWriteDeadline(time.Time{})
-	return err
+	return o.flush()
 }
 
 // fail ends the stream with an error event and nothing after it.
@@ -315,5 +301,4 @@ func (o *output) fail(e *llm.Error) {
 	}
 	o.any = true
 	_ = o.flush() // the client may be gone
-	_ = o.rc.SetWriteDeadline(time.Time{})
 }

@@ -123,6 +123,14 @@ var (
 	errTotal      = errors.New("no complete answer within timeouts.total")
 )
 
+// ErrShutdown is the cause with which the contexts of requests are ended that
+// outlive the drain.
+var ErrShutdown = errors.New("the gateway is shutting down")
+
+func shuttingDown() *llm.Error {
+	return &llm.Error{Class: llm.Overloaded, Code: "shutting_down", RetryAfter: time.Second, Final: true, Msg: ErrShutdown.Error() + "; try again"}
+}
+
 // timeoutCode tells the timeouts apart; "" if cause is none of them.
 func timeoutCode(cause error) string {
 	switch {
@@ -149,6 +157,9 @@ func isOversized(err error) bool {
 // transportError says what a failed round trip or read means.
 func transportError(ctx context.Context, name string, err error) *llm.Error {
 	if cause := context.Cause(ctx); cause != nil {
+		if errors.Is(cause, ErrShutdown) {
+			return shuttingDown()
+		}
 		if code := timeoutCode(cause); code != "" {
 			return &llm.Error{Class: llm.Timeout, Code: code, Msg: name + ": " + cause.Error(), Err: err}
 		}

@@ -254,6 +254,37 @@ var Faults = map[string]Fault{
 		return false
 	},
 
+	// For clients that leave or do not read.
+	"usage-then-stall": func(x *Exchange) bool {
+		x.Open()
+		for _, e := range x.events(Honest) {
+			if !e.end {
+				x.Send(e)
+			}
+		}
+		return x.Hold()
+	},
+	"flood": func(x *Exchange) bool { // as fast as it is taken
+		x.Open()
+		list := x.events(Honest)
+		x.Send(list[:half(list)]...)
+		e := list[half(list)-1]
+		block := strings.Repeat(e.String(), 100)
+		for x.Chunk(block) {
+			x.sent(strings.Repeat(e.text, 100), 100)
+		}
+		return false
+	},
+	"huge": func(x *Exchange) bool { // 20 MiB
+		b := strings.Replace(x.whole(Honest), Text, strings.Repeat(Text+" ", 20<<20/len(Text)), 1)
+		x.reported(Input, int64(len(Words)))
+		return x.Reply(200, nil, b)
+	},
+	"too-large": func(x *Exchange) bool { // 40 MiB
+		b := strings.Replace(x.whole(Honest), Text, strings.Repeat(Text+" ", 40<<20/len(Text)), 1)
+		return x.Reply(200, nil, b)
+	},
+
 	// Slow but alive.
 	"slow-stream": func(x *Exchange) bool {
 		if !x.Stream {
