@@ -153,8 +153,22 @@ func serve(t *testing.T, yaml string, environ ...string) *gateway {
 	return g
 }
 
+// lookAtSources makes go test run again when the program has changed: it keeps a
+// result until a file changes that a test has looked at.
+var lookAtSources = sync.OnceValue(func() error {
+	for _, dir := range []string{"../../cmd", "../../internal"} {
+		if err := filepath.WalkDir(dir, func(_ string, _ os.DirEntry, err error) error { return err }); err != nil {
+			return err
+		}
+	}
+	return nil
+})
+
 func begin(t *testing.T, yaml string, environ ...string) *gateway {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	own := filepath.Join(dir, "prices.yaml")
 	conf := filepath.Join(dir, "sheepgate.yaml")
