@@ -19,6 +19,7 @@ type guard struct {
 	old     bool   // not HTTP/1.1
 	length  int64  // Content-Length; -1 if none
 	chunked bool
+	unknown bool // a Transfer-Encoding that nobody speaks: net/http answers 501 and closes
 }
 
 type guardState uint8
@@ -119,6 +120,8 @@ func (g *guard) take(line []byte) bool {
 // body is what comes behind the head.
 func (g *guard) body() {
 	switch {
+	case g.unknown:
+		g.state = refused // nothing behind it can be told apart
 	case g.chunked:
 		g.state = atChunk
 	case g.length > 0:
@@ -156,7 +159,7 @@ func (g *guard) header(line []byte) bool {
 			return true
 		}
 		n, err := strconv.ParseUint(string(value), 10, 62)
-		if g.chunked || g.length >= 0 || err != nil || value[0] == '+' {
+		if g.chunked || g.unknown || g.length >= 0 || err != nil || value[0] == '+' {
 			return false
 		}
 		g.length = int64(n)
@@ -164,10 +167,12 @@ func (g *guard) header(line []byte) bool {
 		if !bytes.EqualFold(name, transferEncoding) {
 			return true
 		}
-		if g.chunked || g.length >= 0 || g.old || !bytes.EqualFold(value, []byte("chunked")) {
+		if g.chunked || g.length >= 0 || g.old || g.unknown {
 			return false
 		}
-		g.chunked = true
+		g.chunked = bytes.EqualFold(value, []byte("chunked"))
+		g.unknown = !g.chunked
+		return !bytes.Contains(bytes.ToLower(value), []byte("chunked")) || g.chunked
 	}
 	return true
 }
