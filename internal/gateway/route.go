@@ -20,9 +20,6 @@ func (c *Config) route(p *call.Principal, model string) ([]Target, *llm.Error) {
 	if len(model) > maxModelName {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "invalid_value", Msg: fmt.Sprintf("model is longer than %d bytes", maxModelName)}
 	}
-	if !validName(model) {
-		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "invalid_value", Msg: "the model name holds control characters or a step of a path"}
-	}
 	targets := c.find(model)
 	if len(targets) == 0 {
 		return nil, c.unknownModel(model)
@@ -51,7 +48,7 @@ func (c *Config) find(model string) []Target {
 			return c.Aliases[i].Targets
 		}
 	}
-	if name, rest, ok := strings.Cut(model, "/"); ok && rest != "" {
+	if name, rest, ok := strings.Cut(model, "/"); ok && rest != "" && validName(rest) {
 		for i := range c.Providers {
 			if c.Providers[i].Name == name {
 				return []Target{{&c.Providers[i], rest}}
