@@ -111,6 +111,12 @@ func (x *exchange) try(targets []Target) *llm.Error {
 	defer cancel()
 	for n, at := 0, 0; n < x.c.Retry.Attempts; n++ {
 		t := targets[at%len(targets)]
+		if at == len(targets) {
+			if !x.g.mayRetry() {
+				break
+			}
+			defer x.g.retrying.Add(-1)
+		}
 		if at >= len(targets) && !pause(ctx, at, last) {
 			break
 		}
@@ -127,13 +133,30 @@ func (x *exchange) try(targets []Target) *llm.Error {
 	return last
 }
 
+// An upstream that fails under load must not get three times the load: no more
+// than a fifth of the requests under way may be on a second try at a target,
+// beyond a few that hurt nobody.
+const (
+	retryShare = 5
+	fewRetries = 32
+)
+
+// mayRetry takes a place among those who try again.
+func (g *Gateway) mayRetry() bool {
+	if n := g.retrying.Add(1); n <= fewRetries || n <= g.total.Load()/retryShare {
+		return true
+	}
+	g.retrying.Add(-1)
+	return false
+}
+
 // again reports whether attempt n, from 0, is worth making after e. A bad key
 // is bad again, but another target has another; a reply that made no sense is
 // asked for once more, but who sends nonsense twice will send it three times.
 func (c *Config) again(e *llm.Error, n, targets int) bool {
 	fresh := n < targets
 	switch {
-	case e.Class == llm.Canceled, e.Final:
+	case e.Class == llm.Canceled, e.Final && !fresh:
 		return false
 	case e.Class == llm.ProviderAuth:
 		return fresh

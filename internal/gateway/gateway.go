@@ -88,6 +88,7 @@ type Gateway struct {
 	log      *slog.Logger
 	inFlight sync.Map // LiveModel without its count → *atomic.Int64
 	total    atomic.Int64
+	retrying atomic.Int64 // of total, those on a second try at a target
 }
 
 // New makes a Gateway. record gets every Call that passed authentication,

@@ -48,7 +48,10 @@ func (c *Config) find(model string) []Target {
 			return c.Aliases[i].Targets
 		}
 	}
-	if name, rest, ok := strings.Cut(model, "/"); ok && rest != "" && validName(rest) {
+	if !validName(model) {
+		return nil
+	}
+	if name, rest, ok := strings.Cut(model, "/"); ok && rest != "" {
 		for i := range c.Providers {
 			if c.Providers[i].Name == name {
 				return []Target{{&c.Providers[i], rest}}

@@ -169,13 +169,13 @@ func transportError(ctx context.Context, name string, err error) *llm.Error {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns):
-		return &llm.Error{Class: llm.Connect, Code: "dns", Msg: name + ": the host name cannot be resolved", Err: bare(err)}
+		return &llm.Error{Class: llm.Connect, Code: "dns", Final: true, Msg: name + ": the host name cannot be resolved", Err: bare(err)}
 	case errors.As(err, &op) && op.Op == "dial" && op.Timeout(), strings.Contains(err.Error(), "TLS handshake timeout"):
 		return &llm.Error{Class: llm.Connect, Code: "connect_timeout", Msg: name + ": no connection within timeouts.connect", Err: bare(err)}
 	case errors.As(err, &op) && op.Op == "dial":
 		return &llm.Error{Class: llm.Connect, Code: "connect", Msg: name + ": cannot connect", Err: bare(err)}
 	case isTLS(err):
-		return &llm.Error{Class: llm.Connect, Code: "tls", Msg: name + ": the TLS certificate is not valid for the host", Err: bare(err)}
+		return &llm.Error{Class: llm.Connect, Code: "tls", Final: true, Msg: name + ": the TLS certificate is not valid for the host", Err: bare(err)}
 	case errors.Is(err, errBomb):
 		return &llm.Error{Class: llm.BadUpstream, Code: "decompression_bomb", Final: true, Msg: name + ": " + err.Error()}
 	case isOversized(err):

@@ -256,4 +256,10 @@ func (h *host) dial(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-var errHandshake = errors.New("h1: no TLS handshake in time")
+var errHandshake error = handshakeTimeout{}
+
+// handshakeTimeout makes the net.OpError around it a timeout.
+type handshakeTimeout struct{}
+
+func (handshakeTimeout) Error() string { return "h1: no TLS handshake in time" }
+func (handshakeTimeout) Timeout() bool { return true }

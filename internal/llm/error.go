@@ -74,7 +74,7 @@ type Error struct {
 	Msg        string        // for the client: what is wrong and what to do
 	RetryAfter time.Duration // when to try again; 0 if unknown
 	Upstream   int           // the provider's HTTP status, 0 if it was not the provider
-	Final      bool          // another attempt would end the same, or do harm again
+	Final      bool          // another attempt at the same target would end the same, or do harm again
 	Err        error
 }
 
