@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -200,9 +202,25 @@ func (a *attempt) newOutput() *output {
 	o := &output{a: a, rc: http.NewResponseController(a.x.w)}
 	if !a.same {
 		o.writer = a.x.in.dialect.NewWriter(a.x.writerOptions())
-		o.emit = func(e llm.Event) { o.buf = o.writer.Event(o.buf, e) }
+		o.emit = func(e llm.Event) { o.translated(o.writer.Event(o.buf, e)) }
 	}
 	return o
+}
+
+// translated takes the buffer with what a Writer appended to it: events, of
+// which a JSON array has the data.
+func (o *output) translated(buf []byte) {
+	if !o.a.x.in.array {
+		o.buf = buf
+		return
+	}
+	events := slices.Clone(buf[len(o.buf):])
+	for e := range bytes.SplitSeq(events, []byte("\n\n")) {
+		if data, ok := bytes.CutPrefix(e, []byte("data: ")); ok {
+			o.buf = append(o.buf, o.separator()...)
+			o.buf = append(o.buf, data...)
+		}
+	}
 }
 
 // frame takes one upstream frame.
@@ -276,15 +294,18 @@ func (o *output) end() error {
 	x := o.a.x
 	switch {
 	case o.writer != nil:
-		o.buf = o.writer.End(o.buf)
-	case x.in.array && o.elements > 0:
-		o.buf = append(o.buf, ']')
+		o.translated(o.writer.End(o.buf))
 	case x.in.array:
-		o.buf = append(o.buf, "[]"...)
 	case o.marker != nil:
 		o.buf = append(o.buf, o.marker...)
 	default:
 		o.buf = x.in.dialect.WriteStreamEnd(o.buf)
+	}
+	if x.in.array {
+		if o.elements == 0 {
+			o.buf = append(o.buf, '[')
+		}
+		o.buf = append(o.buf, ']')
 	}
 	o.any, o.ended = true, true
 	return o.flush()

@@ -70,6 +70,7 @@ var providerKeys = map[string]string{
 // A gateway is a running program.
 type gateway struct {
 	url  string
+	data string // its folder
 	cmd  *exec.Cmd
 	logs *logs
 	done chan error
@@ -172,14 +173,17 @@ func begin(t *testing.T, yaml string, environ ...string) *gateway {
 	dir := t.TempDir()
 	own := filepath.Join(dir, "prices.yaml")
 	conf := filepath.Join(dir, "sheepgate.yaml")
-	text := fmt.Sprintf("listen: 127.0.0.1:0\ndata: %q\nadmin_key: %s\nkeys:\n  client: { key: %s }\nprices: { overrides: %q }\n%s",
-		filepath.Join(dir, "data"), adminKey, clientKey, own, yaml)
+	data := filepath.Join(dir, "data")
+	text := fmt.Sprintf("listen: 127.0.0.1:0\nadmin_key: %s\nkeys:\n  client: { key: %s }\nprices: { overrides: %q }\n%s", adminKey, clientKey, own, yaml)
+	if !strings.Contains(yaml, "data: ") {
+		text += fmt.Sprintf("data: %q\n", data)
+	}
 	for name, s := range map[string]string{own: prices(), conf: text} {
 		if err := os.WriteFile(name, []byte(s), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	g := &gateway{cmd: exec.Command(binary, "serve", "--config", conf), logs: &logs{ready: make(chan string, 1)}, done: make(chan error, 1)}
+	g := &gateway{data: data, cmd: exec.Command(binary, "serve", "--config", conf), logs: &logs{ready: make(chan string, 1)}, done: make(chan error, 1)}
 	g.cmd.Env = append([]string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}, environ...)
 	r, w := io.Pipe()
 	g.cmd.Stderr, g.cmd.Stdout = w, w

@@ -31,6 +31,7 @@ var Faults = map[string]Fault{
 	"529-then-ok":    then(1, refuse(529)),
 	"500-always":     refuse(500),
 	"503-always":     refuse(503),
+	"503-slow":       func(x *Exchange) bool { return x.Sleep(200*time.Millisecond) && refuse(503)(x) },
 	"400":            refuse(400),
 	"404":            refuse(404),
 	"422":            refuse(422),
@@ -252,6 +253,25 @@ var Faults = map[string]Fault{
 			x.Send(e)
 		}
 		return false
+	},
+
+	"gated": func(x *Exchange) bool {
+		x.s.mu.Lock()
+		gate := x.s.gate
+		x.s.mu.Unlock()
+		list := x.events(Honest)
+		x.Open()
+		x.Send(list[:half(list)]...)
+		<-gate
+		return x.Chunk(joined(list[half(list):])) && x.End()
+	},
+	"long-event": func(x *Exchange) bool { // 40 MiB without a line end
+		if !x.Stream {
+			return x.Reply(502, nil, "")
+		}
+		x.Open()
+		x.Raw(fmt.Sprintf("%x\r\ndata: {\"", 40<<20))
+		return x.flood("e", 40<<20)
 	},
 
 	// For clients that leave or do not read.

@@ -33,6 +33,17 @@ type Server struct {
 	conns   map[net.Conn]bool
 	opened  int
 	strange []string // requests that no gateway should have made
+	gate    chan bool
+}
+
+// Gate holds the streams of the model "gated" in their middle until open is
+// called.
+func (s *Server) Gate() (open func()) {
+	gate := make(chan bool)
+	s.mu.Lock()
+	s.gate = gate
+	s.mu.Unlock()
+	return func() { close(gate) }
 }
 
 // An Entry is what was served to one request of a client, over all attempts.
