@@ -3,7 +3,7 @@
 
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 
-.PHONY: build test lint bench generate fuzz
+.PHONY: build test lint bench bench-store generate fuzz
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o sheepgate ./cmd/sheepgate
@@ -21,6 +21,10 @@ lint:
 
 bench:
 	go run ./bench
+
+# Ten million Calls in the store: some minutes and 2 GB of disk.
+bench-store:
+	go run ./bench/store
 
 generate:
 	go generate ./...

@@ -20,7 +20,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"time"
 
@@ -35,11 +34,6 @@ func main() {
 	shuffle := flag.Bool("shuffle", false, "import in no order of time")
 	ask := flag.String("ask", "", "internal: the questions, as JSON, to time in this process")
 	flag.Parse()
-	if name := os.Getenv("PROFILE"); name != "" && *ask == "" {
-		f, _ := os.Create(name)
-		pprof.StartCPUProfile(f)
-		defer pprof.StopCPUProfile()
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error

@@ -46,7 +46,11 @@ func appendBatch(dst []byte, calls []*call.Call) []byte {
 			}
 		}
 	}
-	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], checksum))
+	return append(dst[:start], withChecksum(dst[start:])...)
+}
+
+func withChecksum(b []byte) []byte {
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, checksum))
 }
 
 // readBatch decodes what appendBatch made. Any bytes may come.

@@ -21,6 +21,8 @@ type db struct {
 	safe *sql.DB // reads, and the manifest's transactions: these survive a loss of power, too
 	add  *sql.Stmt
 	roll *sql.Stmt
+
+	fresh bool // it was made just now
 }
 
 const dbVersion = 1
@@ -93,6 +95,7 @@ func (d *db) prepare() error {
 		if err := tx.Commit(); err != nil {
 			return err
 		}
+		d.fresh = true
 	default:
 		return &newerError{version}
 	}

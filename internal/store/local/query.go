@@ -26,14 +26,19 @@ func (s *Store) Query(ctx context.Context, in store.Query) (*store.Result, error
 	if err != nil {
 		return nil, err
 	}
-	q := question{Plan: plan}
-	whole, err := s.gather(ctx, q, maxCells)
+	whole, err := s.gather(ctx, question{Plan: plan}, maxCells)
 	if err == nil {
 		return whole.named.Result(nil), nil
 	}
 	if !errors.Is(err, errTooMany) {
 		return nil, err
 	}
+	return s.queryTwice(ctx, plan)
+}
+
+// queryTwice asks for the largest groups first, and then for them and the rest.
+func (s *Store) queryTwice(ctx context.Context, plan *store.Plan) (*store.Result, error) {
+	q := question{Plan: plan}
 	rank := *plan
 	rank.Step, rank.Measures = store.Step{}, plan.Measures[:1]
 	again, err := rank.Plan()

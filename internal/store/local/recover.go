@@ -41,6 +41,11 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
+	if d.fresh && len(files) > 0 && !lost {
+		lost = true
+		s.o.Log.Error("the store's database is missing or empty: calls that were not sealed are lost", "file", filepath.Base(path))
+		s.troubles[filepath.Base(path)] = errors.New("it was missing or empty; calls that were not sealed are lost")
+	}
 	if lost {
 		if known, err = s.rebuild(files); err != nil {
 			return err
