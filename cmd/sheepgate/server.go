@@ -313,7 +313,7 @@ func providerNames(g *gateway.Config) []string {
 }
 
 // example is a model that a first call may name: an alias, else one that the
-// catalogue gives to a configured provider.
+// catalogue gives to a configured provider; "" without a provider.
 func example(c *config.Config, g *gateway.Config) string {
 	if len(c.Models) > 0 {
 		return c.Models[0].Name
@@ -325,15 +325,16 @@ func example(c *config.Config, g *gateway.Config) string {
 			}
 		}
 	}
-	for _, p := range g.Providers {
-		for _, m := range g.Prices.Models() {
-			if m.Provider == p.Name {
-				return p.Name + "/" + m.ID
-			}
-		}
-		return p.Name + "/MODEL"
+	if len(g.Providers) == 0 {
+		return ""
 	}
-	return ""
+	name := g.Providers[0].Name
+	for _, m := range g.Prices.Models() {
+		if m.Provider == name {
+			return name + "/" + m.ID
+		}
+	}
+	return name + "/MODEL" // a provider of one's own: which models it has, only its owner knows
 }
 
 // configured are the models whose metrics exist from the start: the targets of

@@ -122,7 +122,7 @@ export function Plot(p: ChartProps & { slim?: boolean }) {
         y: { range: (u, _min, max) => [0, lines(reach(max ?? 0), p.unit, rows(u)).at(-1)!] },
       },
       axes: [
-        { ...axis, show: !p.slim, space: 64, size: 24, gap: 6, grid: { show: false }, values: (_u, at, _i, _s, incr) => at.map(v => incr >= 86400 ? f.day(v, days()) : f.clock(v) === '00:00' ? f.day(v) : f.clock(v)) },
+        { ...axis, show: !p.slim, space: 64, size: 24, gap: 6, grid: { show: false }, values: (_u, at, _i, _s, incr) => at.map(v => v > now.current.range.to ? '' : incr >= 86400 ? f.day(v, days()) : f.clock(v) === '00:00' ? f.day(v) : f.clock(v)) },
         {
           ...axis, show: !p.slim, gap: 6, size: (_u, values) => 14 + 6.4 * Math.max(3, ...(values ?? []).map(v => width(v))),
           splits: (u, _i, _min, max) => lines(max, p.unit, rows(u)), values: (_u, at) => at.map(v => now.current.axis(v)),

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { ComponentChildren } from 'preact'
 import { Failure, get, type Arithmetic, type Body, type Call } from './api'
+import { useNarrow } from './data'
 import { useLocal, type Word } from './i18n'
 import { Icon } from './icons'
 import { Badge } from './rows'
@@ -26,6 +27,7 @@ export function Detail({ id, known, onClose }: { id: string; known?: Call; onClo
     return () => abort.abort()
   }, [id, again])
   const box = useRef<HTMLElement>(null)
+  const narrow = useNarrow()
   useEffect(() => { if (!document.activeElement?.isConnected || document.activeElement === document.body) box.current?.focus() }, [])
   const c = call?.id === id ? call : known
   return (
@@ -34,7 +36,7 @@ export function Detail({ id, known, onClose }: { id: string; known?: Call; onClo
         {c && <Badge call={c} brief />}
         <h2>{c?.model || c?.model_requested || t('request')}</h2>
         <span class="space" />
-        {c && <Copy text={JSON.stringify(c, null, 2)} label={t('copy_json')} />}
+        {c && <Copy text={JSON.stringify(c, null, 2)} label={t('copy_json')} small={narrow} />}
         <button class="icon" title={t('close')} aria-label={t('close')} onClick={onClose}><Icon name="close" /></button>
       </header>
       <div class="body" tabIndex={0}>

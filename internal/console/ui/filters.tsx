@@ -76,8 +76,8 @@ function Search() {
 // Custom says what range is shown, on the clock of the page, and takes another.
 function Custom({ range }: { range: Range }) {
   const { t, f, zone } = useLocal()
-  const { params } = useRoute()
   const box = useRef<HTMLDetailsElement>(null)
+  const [opened, open] = useState(0) // a form that is open keeps what is typed, whatever the range does meanwhile
   const [wrong, setWrong] = useState(false)
   const set = (e: SubmitEvent) => {
     e.preventDefault()
@@ -98,14 +98,14 @@ function Custom({ range }: { range: Range }) {
     return () => removeEventListener('mousedown', outside)
   }, [])
   return (
-    <details class="custom" ref={box} onKeyDown={close}>
+    <details class="custom" ref={box} onKeyDown={close} onToggle={e => { if (e.currentTarget.open) { setWrong(false); open(n => n + 1) } }}>
       <summary class={'button' + (range.live ? '' : ' set')} title={t('custom')}><Icon name="clock" /><span>{f.span(range.from, range.to)}</span><small>{zone}</small></summary>
-      <form onSubmit={set} key={zone + params.get('from') + params.get('to') + params.get('range')}>
-        <label>{t('from')}<input name="from" type="datetime-local" required value={wall(range.from, zone)} /></label>
-        <label>{t('to')}<input name="to" type="datetime-local" required value={wall(range.to, zone)} /></label>
+      <form onSubmit={set} key={opened + zone}>
+        <label>{t('from')}<input name="from" type="datetime-local" required defaultValue={wall(range.from, zone)} /></label>
+        <label>{t('to')}<input name="to" type="datetime-local" required defaultValue={wall(range.to, zone)} /></label>
         <p class={wrong ? 'bad' : 'note'} role={wrong ? 'alert' : undefined}>{wrong ? t('range_wrong') : t('on_clock', { zone })}</p>
         <button class="button primary">{t('apply')}</button>
-        {!range.live && <button type="button" class="button" onClick={() => go({ from: null, to: null })}>{t('range_clear')}</button>}
+        {!range.live && <button type="button" class="button" onClick={() => { box.current!.open = false; go({ from: null, to: null }) }}>{t('range_clear')}</button>}
       </form>
     </details>
   )

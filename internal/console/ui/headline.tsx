@@ -27,7 +27,7 @@ export function Headline({ numbers: { all, slices, range }, live, admin }: { num
         <span>P50 {f.ms(get('latency_p50'))}</span><span>P99 {f.ms(get('latency_p99'))}</span>
       </Figure>
       <Figure word="tokens" value={f.short(tokens)} raw={tokens} exact={f.int(tokens)} change={<Change now={tokens} then={(was('input_tokens') ?? 0) + (was('output_tokens') ?? 0)} />}>
-        <span>{t('in_out', { a: f.rough(get('input_tokens')), b: f.rough(get('output_tokens')) })}</span>{!!cached && <span>{t('cached', { x: f.percent(Math.round(cached * 100) / 100) })}</span>}
+        <span>{t('in_out', { a: f.rough(get('input_tokens'), 2), b: f.rough(get('output_tokens'), 2) })}</span>{!!cached && <span>{t('cached', { x: f.percent(Math.round(cached * 100) / 100) })}</span>}
       </Figure>
       <Figure word="cost" value={f.usd(cost)} raw={cost} exact={f.exact(cost)} change={<Change now={cost} then={was('cost_nano_usd')} />}>
         {!!cost && Math.abs(length / 86400 - 1) > 0.1 && <span title={t('pace_hint')}>{t('pace', { x: f.usd(cost / length * 86400) })}</span>}

@@ -48,8 +48,8 @@ export class Format {
     return Math.abs(n) < 10_000 ? this.number(n, { maximumFractionDigits: Math.abs(n) < 10 ? 2 : 0 }) : this.number(n, { notation: 'compact', maximumSignificantDigits: 4, maximumFractionDigits: 2, roundingPriority: 'lessPrecision' } as Intl.NumberFormatOptions)
   }
 
-  // rough writes it with three digits.
-  rough(n: number | null) { return n === null ? '–' : this.number(n, { notation: 'compact', maximumSignificantDigits: 3 }) }
+  // rough writes it with a few digits.
+  rough(n: number | null, digits = 3) { return n === null ? '–' : this.number(n, { notation: 'compact', maximumSignificantDigits: digits }) }
 
   // ms writes a duration; whole leaves out trailing zeros, for axes.
   ms(n: number | null, whole = false) {
@@ -86,7 +86,7 @@ export class Format {
   // dollars is for axes.
   dollars(nano: number) {
     const d = nano / 1e9
-    return '$' + (d !== 0 && d < 1 ? this.number(d, { minimumFractionDigits: 2, maximumFractionDigits: 9 }) : this.number(d, { notation: 'compact', maximumSignificantDigits: 3 }))
+    return '$' + (d % 1 && d < 100 ? this.number(d, { minimumFractionDigits: 2, maximumFractionDigits: 9 }) : this.number(d, { notation: 'compact', maximumSignificantDigits: 3 }))
   }
 
   // exact writes nano-dollars to the last digit.

@@ -92,7 +92,7 @@ function Charts({ numbers: { range, all, cost, costStep, causes } }: { numbers: 
       { name: t('input'), color: 'var(--c-in)', values: col('input_tokens'), total: f.short(total('input_tokens')) },
       { name: t('output'), color: 'var(--c-out)', values: col('output_tokens'), total: f.short(total('output_tokens')) },
     ]
-    return { times, requests: outcomes(all, times, t, n => f.short(n), pick), failing, latency, tokens }
+    return { times, requests: outcomes(all, times, t, n => f.rough(n, 4), pick), failing, latency, tokens }
   }, [range, all, f, zone, first])
   const money = useMemo(() => {
     const i = 0 // cost_nano_usd is the first measure

@@ -40,7 +40,7 @@ export function Rows({ box, calls, at, open, loading, none, long, tall, onOpen, 
   const columns = tall ? 1 : 10
   const time = (c: Call) => (long ? f.day(Date.parse(c.started_at) / 1000) + ' ' : '') + f.second(Date.parse(c.started_at) / 1000)
   return (
-    <div class="rows card" ref={box} tabIndex={0} role="region" aria-label={t('list')}>
+    <div class="rows card" ref={box} tabIndex={0} role="region" aria-label={t('list')} aria-busy={loading}>
       <table aria-rowcount={calls.length} class={tall ? 'tall' : ''}>
         {tall ? <thead class="unseen"><tr><th scope="col">{t('request')}</th></tr></thead> : (
           <thead>

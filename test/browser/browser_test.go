@@ -1,0 +1,400 @@
+// Package browser shows in a real Chromium that the console's pages are right,
+// live, accessible and safe. The checks are in checks/, one a subtest; this
+// file starts the servers that they look at.
+package browser
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/console"
+	"github.com/sheepgate/sheepgate/internal/llm"
+	"github.com/sheepgate/sheepgate/internal/price"
+	"github.com/sheepgate/sheepgate/internal/provider/sim"
+	"github.com/sheepgate/sheepgate/internal/state"
+	"github.com/sheepgate/sheepgate/internal/store"
+	"github.com/sheepgate/sheepgate/internal/store/local"
+)
+
+// lacking skips the test; with CI=true it fails.
+func lacking(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("missing: %s", what)
+	}
+	t.Skipf("missing: %s", what)
+}
+
+// tools are the programs that the checks need.
+func tools(t *testing.T) (node, chromium string) {
+	t.Helper()
+	var err error
+	if node, err = exec.LookPath("node"); err != nil {
+		lacking(t, "node")
+	}
+	if chromium, err = exec.LookPath("chromium"); err != nil {
+		lacking(t, "chromium")
+	}
+	if _, err := os.Stat("node_modules/playwright-core"); err != nil {
+		lacking(t, "npm ci in test/browser")
+	}
+	return node, chromium
+}
+
+// A program is a running sheepgate.
+type program struct {
+	t      *testing.T
+	binary string
+	args   []string
+	cmd    *exec.Cmd
+	out    *bufio.Reader
+	log    bytes.Buffer
+}
+
+func (p *program) start() {
+	p.t.Helper()
+	p.cmd = exec.Command(p.binary, p.args...)
+	p.cmd.Stderr = &p.log
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *program) stop() {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	kill := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	_ = p.cmd.Wait() // by our own signal
+	kill.Stop()
+	p.cmd = nil
+}
+
+// lookAtSources makes go test run again when something has changed: it keeps a
+// result until a file changes that a test has looked at.
+func lookAtSources(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{"../../cmd", "../../internal", "checks"} {
+		if err := filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				_, err = os.Stat(name)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"run.mjs", "lib.mjs", "package-lock.json"} {
+		if _, err := os.Stat(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func build(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "sheepgate")
+	cmd := exec.Command("go", "build", "-o", binary, "./cmd/sheepgate")
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// run starts a program that ends with the test.
+func run(t *testing.T, binary string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, binary: binary, args: args}
+	p.start()
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Logf("sheepgate %s:\n%.4000s", strings.Join(args, " "), p.log.String())
+		}
+	})
+	return p
+}
+
+// The keys of the servers that are not the demo.
+const (
+	adminKey   = "sg-browser-test-admin"
+	dataKey    = "sg-browser-test-data"
+	metricsKey = "sg-browser-test-metrics"
+)
+
+// serve runs `sheepgate serve` with a simulated provider on a data folder of
+// its own, and returns when it answers.
+func serve(t *testing.T, binary string) (*program, string) {
+	t.Helper()
+	upstream := httptest.NewServer(sim.New(sim.Options{Speed: 50, Calm: true}))
+	t.Cleanup(upstream.Close)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	ln.Close()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "sheepgate.yaml")
+	text := fmt.Sprintf("listen: %q\ndata: %q\nadmin_key: %s\nproviders:\n  openai: { base_url: %q, key: simulated }\nkeys:\n  team-a: { key: %s }\n  grafana: { key: %s, metrics: true }\n",
+		addr, filepath.Join(dir, "data"), adminKey, upstream.URL+"/openai/v1", dataKey, metricsKey)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := run(t, binary, "serve", "--config", file)
+	alive(t, "http://"+addr)
+	return p, "http://" + addr
+}
+
+func alive(t *testing.T, url string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if res, err := http.Get(url + "/healthz"); err == nil {
+			res.Body.Close()
+			return
+		}
+	}
+	t.Fatalf("%s does not answer", url)
+}
+
+// put imports Calls.
+func put(t *testing.T, url string, calls []*call.Call) {
+	t.Helper()
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	for _, c := range calls {
+		if err := enc.Encode(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/api/v1/import", &text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+adminKey)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var got struct{ Added int }
+	if err := json.NewDecoder(res.Body).Decode(&got); err != nil || got.Added != len(calls) {
+		t.Fatalf("import added %d of %d: %v", got.Added, len(calls), err)
+	}
+}
+
+// calls makes n Calls, several a second, the last a minute ago.
+func calls(n int) []*call.Call {
+	list := make([]*call.Call, n)
+	models := []string{"gpt-4.1", "gpt-4.1-mini", "o4-mini"}
+	for i := range list {
+		at := time.Now().Add(-time.Minute - time.Duration(i)*300*time.Millisecond).UTC().Truncate(time.Microsecond)
+		list[i] = &call.Call{ID: call.NewID(at), StartedAt: at, Origin: call.OriginClient, Key: "team-a", Ingress: "openai.chat", ModelRequested: models[i%3], Provider: "openai", Model: models[i%3],
+			Status: call.Success, HTTPStatus: 200, Latency: time.Duration(100+i%900) * time.Millisecond, Usage: llm.Usage{Source: llm.UsageUpstream, Input: int64(i % 700), Output: int64(i % 90)},
+			Attempts: []call.Attempt{{Provider: "openai", Model: models[i%3], HTTPStatus: 200}}, Cost: llm.Nano(i), PriceRow: "test"}
+	}
+	return list
+}
+
+// A dead store has lost its disk: what reads it fails.
+type dead struct{ store.Store }
+
+var errDisk = errors.New("input/output error")
+
+func (dead) Query(context.Context, store.Query) (*store.Result, error) { return nil, errDisk }
+func (dead) List(context.Context, store.List) (store.Page, error)      { return store.Page{}, errDisk }
+func (dead) Get(context.Context, string) (*call.Call, error)           { return nil, errDisk }
+func (dead) Body(context.Context, string) (*call.Exchange, error)      { return nil, errDisk }
+
+// broken serves the console on a dead store.
+func broken(t *testing.T) string {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	st, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	ring := st.NewKeyring()
+	ring.Set(map[state.Digest]*call.Principal{st.Digest(adminKey): {Key: "admin", Admin: true, Data: true}})
+	sessions, err := st.NewSessions(ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, err := local.Open(t.TempDir(), local.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { calls.Close() })
+	pages := console.New(console.Options{Store: dead{calls}, Auth: ring.Find, Sessions: sessions, Tail: &call.Tail{}, Price: price.Default(), Log: log, Version: "test", Example: "gpt-4.1",
+		Live: func() call.Live { return call.Live{} }, Pending: func() int64 { return 0 }, Lost: func() int64 { return 0 }})
+	server := httptest.NewServer(pages)
+	t.Cleanup(func() {
+		pages.Close()
+		server.Close()
+	})
+	return server.URL
+}
+
+// A check runs one file of checks/. Lines that begin with @ are orders to the
+// test.
+type check struct {
+	node     string
+	settings map[string]any
+}
+
+func (c check) run(t *testing.T, name string, settings map[string]any, orders map[string]func()) {
+	t.Helper()
+	all := map[string]any{}
+	for _, m := range []map[string]any{c.settings, settings} {
+		for k, v := range m {
+			all[k] = v
+		}
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), c.node, "run.mjs", name)
+	cmd.Env = append(os.Environ(), "SHEEPGATE_BROWSER="+string(text))
+	var failed bytes.Buffer
+	cmd.Stderr = &failed
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		order, is := strings.CutPrefix(lines.Text(), "@")
+		if !is {
+			t.Log(lines.Text())
+			continue
+		}
+		answer := "unknown"
+		if f := orders[order]; f != nil {
+			f()
+			answer = "ok"
+		}
+		_, _ = io.WriteString(in, answer+"\n") // a check that has ended says why itself
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, failed.String())
+	}
+}
+
+const rows = 6000 // of the long list
+
+func TestConsole(t *testing.T) {
+	node, chromium := tools(t)
+	lookAtSources(t)
+	binary := build(t)
+	demo := run(t, binary, "demo", "--listen", "127.0.0.1:0", "--speed", "20", "--past", "20000", "--json")
+	line, err := demo.out.ReadBytes('\n')
+	if err != nil {
+		t.Fatalf("the demo did not start: %v", err)
+	}
+	var d struct {
+		URL   string `json:"url"`
+		Admin string `json:"admin_key"`
+		Key   string `json:"key"`
+	}
+	if err := json.Unmarshal(line, &d); err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	c := check{node, map[string]any{"chromium": chromium, "url": d.URL, "admin": d.Admin, "key": d.Key}}
+	settled(t, d.URL, d.Admin)
+
+	_, empty := serve(t, binary)
+	still := map[string]any{"empty": empty, "emptyKey": adminKey, "broken": broken(t), "brokenKey": adminKey}
+	for _, name := range []string{"numbers", "live", "views", "keyboard", "detail"} {
+		t.Run(name, func(t *testing.T) { c.run(t, name, nil, nil) })
+	}
+	t.Run("access", func(t *testing.T) { c.run(t, "access", still, nil) })
+	t.Run("states", func(t *testing.T) { c.run(t, "states", still, nil) })
+
+	server, url := serve(t, binary)
+	own := map[string]any{"url": url, "admin": adminKey, "key": dataKey, "metricsKey": metricsKey, "rows": rows}
+	put(t, url, calls(rows))
+	t.Run("paging", func(t *testing.T) { c.run(t, "paging", own, nil) })
+	t.Run("auth", func(t *testing.T) { c.run(t, "auth", own, nil) })
+	t.Run("restart", func(t *testing.T) {
+		c.run(t, "restart", own, map[string]func(){
+			"stop":   server.stop,
+			"start":  func() { server.start(); alive(t, url) },
+			"import": func() { put(t, url, calls(10)) },
+		})
+	})
+}
+
+// settled waits until the demo's past is in.
+func settled(t *testing.T, url, key string) {
+	t.Helper()
+	count := func() (n float64) {
+		now := time.Now().UTC()
+		body := fmt.Sprintf(`{"from":%q,"to":%q,"measures":["requests"]}`, now.AddDate(0, 0, -31).Format(time.RFC3339), now.AddDate(0, 0, -20).Format(time.RFC3339))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/api/v1/query", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+key)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var got struct{ Total []float64 }
+		if err := json.NewDecoder(res.Body).Decode(&got); err != nil || len(got.Total) != 1 {
+			t.Fatalf("query: %v", err)
+		}
+		return got.Total[0]
+	}
+	last := -1.0
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		n := count()
+		if n > 0 && n == last {
+			return
+		}
+		last = n
+	}
+	t.Fatal("the demo's past does not come to an end")
+}
+
+// The pages' TypeScript is sound: esbuild only strips types.
+func TestTypes(t *testing.T) {
+	node, _ := tools(t)
+	lookAtSources(t)
+	out, err := exec.CommandContext(t.Context(), node, "node_modules/typescript/bin/tsc", "--project", ".").CombinedOutput()
+	if err != nil {
+		t.Errorf("tsc: %v\n%s", err, out)
+	}
+}
