@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -38,6 +39,7 @@ type server struct {
 	recorder *call.Recorder
 	gateway  *gateway.Gateway
 	http     *http.Server
+	debug    *http.Server // nil without profiles
 	listener *gateway.Listener
 	abort    context.CancelCauseFunc // ends the requests under way
 	served   chan error
@@ -119,7 +121,29 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	s.http.RegisterOnShutdown(pages.Close) // an open page must not hold the drain
+	if err := s.profiles(c.Debug); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	go func() { s.served <- s.http.Serve(s.listener) }()
+	return nil
+}
+
+// profiles serves pprof on a listener of its own, if there is to be one.
+func (s *server) profiles(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("debug: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	s.debug = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.http.ErrorLog}
+	s.log.Info("profiles are served", "url", "http://"+ln.Addr().String()+"/debug/pprof/")
+	go func() { _ = s.debug.Serve(ln) }() // ends with Close
 	return nil
 }
 
@@ -204,8 +228,11 @@ func (s *server) close(ctx context.Context) error {
 // release closes what is open. It may be called of a server that did not start.
 func (s *server) release() error {
 	var err error
+	if s.debug != nil {
+		err = s.debug.Close()
+	}
 	if s.recorder != nil {
-		err = s.recorder.Close(context.Background()) // empty, or closed before
+		err = errors.Join(err, s.recorder.Close(context.Background())) // empty, or closed before
 	}
 	if s.store != nil {
 		err = errors.Join(err, s.store.Close())

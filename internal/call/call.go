@@ -103,6 +103,13 @@ func (c *Call) BadUsage() bool {
 	return c.Status == Success && c.Usage.Source == llm.UsageEstimated && len(c.Usage.Raw) > 0
 }
 
+// ShedCode is the Error.Code of a Call that was refused because the gateway
+// itself was overloaded.
+const ShedCode = "gateway_overloaded"
+
+// Shed reports whether the gateway refused the call to save itself.
+func (c *Call) Shed() bool { return c.Error.Code == ShedCode }
+
 // Codes are the values of Code, the coarse outcome that charts and metrics use.
 var Codes = []string{"2xx", "4xx", "429", "5xx", "canceled"}
 

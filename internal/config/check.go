@@ -46,6 +46,9 @@ func (l *loader) checkEnums(v reflect.Value, path string) {
 }
 
 func (l *loader) checkListen(c *Config) {
+	if c.Debug != "" && !Loopback(c.Debug) {
+		l.fail("debug", "%s is not a loopback address like 127.0.0.1:6060: profiles show what is in memory", clip(c.Debug))
+	}
 	_, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		l.fail("listen", "%s is not an address like 127.0.0.1:8080", clip(c.Listen))

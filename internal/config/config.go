@@ -17,6 +17,7 @@ import (
 // say about it.
 type Config struct {
 	Listen    string     `yaml:"listen" jsonschema_description:"Address of the gateway, the API and the console, as host:port. Anything but a loopback address is reachable from other machines."`
+	Debug     string     `yaml:"debug" jsonschema_description:"Loopback address of a second listener with profiles of the running program (/debug/pprof/), e.g. 127.0.0.1:6060. Absent: there is none."`
 	Data      string     `yaml:"data" jsonschema_description:"Folder of everything durable. A copy of it is a backup."`
 	Store     string     `yaml:"store" jsonschema_description:"Where calls are kept, as file:FOLDER. Absent: the data folder."`
 	State     string     `yaml:"state" jsonschema_description:"Where keys and budgets are kept, as file:FOLDER. Absent: the data folder."`
@@ -96,8 +97,8 @@ type Retry struct {
 // Timeouts bound the waiting for an upstream, and for streams at the end.
 type Timeouts struct {
 	Connect    Duration `yaml:"connect" jsonschema_description:"Until the connection stands, TLS included."`
-	FirstToken Duration `yaml:"first_token" jsonschema_description:"From the request to the first byte of the answer."`
-	Idle       Duration `yaml:"idle" jsonschema_description:"Between two parts of a stream."`
+	FirstToken Duration `yaml:"first_token" jsonschema_description:"Of a stream: from the request to the first token."`
+	Idle       Duration `yaml:"idle" jsonschema_description:"Of a stream: between two tokens, or from the last one to its end."`
 	Total      Duration `yaml:"total" jsonschema_description:"For one request, all attempts included."`
 	Drain      Duration `yaml:"drain" jsonschema_description:"For open streams to finish after SIGTERM."`
 }

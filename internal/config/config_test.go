@@ -160,6 +160,7 @@ func TestMistakes(t *testing.T) {
 	bad("privacy: { bodies: redact }\n", `f.yaml:1:20: privacy.bodies: "redact" is not "off", "redacted" or "full" (did you mean "redacted"?)`)
 	bad("listen: localhost\n", `f.yaml:1:9: listen: "localhost" is not an address like 127.0.0.1:8080`)
 	bad("listen: localhost:99999\n", `f.yaml:1:9: listen: "99999" is not a port from 0 to 65535`)
+	bad("debug: :6060\n", `f.yaml:1:8: debug: ":6060" is not a loopback address like 127.0.0.1:6060: profiles show what is in memory`)
 	// engines
 	bad("store: clickhouse://h/db\n", "f.yaml:1:8: store: clickhouse:// is not built into this version: write file:./data")
 	bad("state: postgres://h/db\n", "f.yaml:1:8: state: postgres:// is not built into this version: write file:./data")

@@ -129,7 +129,7 @@ func (a *attempt) relay(res *http.Response) *llm.Error {
 // it speaks that dialect and the fault is the request's; else our words.
 func (a *attempt) refusal(res *http.Response) *llm.Error {
 	var body []byte
-	if err := fill(&body, a.body, res.ContentLength, 64<<10); err != nil && !errors.Is(err, errTooLong) {
+	if err := fill(&body, a.body, res.ContentLength, 64<<10, a.x.grow); err != nil && !errors.Is(err, errTooLong) {
 		if a.ctx.Err() != nil {
 			return transportError(a.ctx, a.target.Provider.Name, err)
 		}
@@ -149,7 +149,10 @@ func (a *attempt) whole() *llm.Error {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	name := a.target.Provider.Name
-	if err := fill(buf, a.body, 0, maxReply); err != nil {
+	if err := fill(buf, a.body, 0, maxReply, x.grow); err != nil {
+		if refused := (*llm.Error)(nil); errors.As(err, &refused) {
+			return refused
+		}
 		if errors.Is(err, errTooLong) {
 			return &llm.Error{Class: llm.BadUpstream, Code: "reply_too_large", Final: true, Msg: name + ": the answer is larger than 32 MiB"}
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"sync"
 
@@ -28,19 +27,24 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// readBody reads a request's body into buf. How long that may take is the
+// readBody reads the request's body into buf. How long that may take is the
 // Listener's business.
-func readBody(w http.ResponseWriter, r *http.Request, buf *[]byte, limit int64) *llm.Error {
+func (x *exchange) readBody(buf *[]byte) *llm.Error {
+	w, r, limit := x.w, x.r, x.c.MaxBody
 	tooLarge := &llm.Error{Class: llm.TooLarge, Code: "request_too_large",
 		Msg: fmt.Sprintf("the request body is larger than %d MiB", limit>>20)}
 	if r.ContentLength > limit {
 		w.Header().Set("Connection", "close")
 		return tooLarge
 	}
-	err := fill(buf, r.Body, r.ContentLength, limit)
+	err := fill(buf, r.Body, r.ContentLength, limit, x.grow)
+	var refused *llm.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &refused):
+		w.Header().Set("Connection", "close")
+		return refused
 	case errors.Is(err, errTooLong):
 		w.Header().Set("Connection", "close")
 		return tooLarge
@@ -56,8 +60,9 @@ const block = 1 << 20
 
 // fill appends r to buf: size bytes if it is known, at most limit. A long body
 // is gathered in blocks and joined when it is whole, so that one which turns
-// out too long, or shorter than it says, has cost no more than what came.
-func fill(buf *[]byte, r io.Reader, size, limit int64) error {
+// out too long, or shorter than it says, has cost no more than what came. grow
+// is asked for each block.
+func fill(buf *[]byte, r io.Reader, size, limit int64, grow func(int) error) error {
 	b := *buf
 	if size > 0 && int64(cap(b)) < size+1 {
 		b = make([]byte, 0, min(size+1, block))
@@ -69,6 +74,10 @@ func fill(buf *[]byte, r io.Reader, size, limit int64) error {
 		case len(b) < cap(b):
 		case len(b) >= block:
 			blocks, before = append(blocks, b), before+int64(len(b))
+			if err := grow(block); err != nil {
+				*buf = b
+				return err
+			}
 			b = make([]byte, 0, block)
 		default:
 			b = append(b, 0)[:len(b)]

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,10 @@ type exchange struct {
 	r    *http.Request
 	who  *call.Principal
 	call *call.Call
-	body []byte
+	out  *output // of a stream
+	held int64   // bytes of long bodies, as accounted for
+	buf  *[]byte // pooled; nil once it has been given back
+	body []byte  // in buf
 	head provider.Head
 
 	start    time.Time
@@ -60,13 +64,33 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
 		ID: id, StartedAt: start.UTC().Truncate(time.Microsecond), Origin: call.OriginClient, Key: who.Key, Team: who.Team,
 		Ingress: in.dialect.Name(), Usage: llm.Usage{Source: llm.UsageNone}, Status: call.Success,
 	}}
-	buf := getBuffer()
-	defer putBuffer(buf)
+	x.buf = getBuffer()
+	defer x.release()
 	defer x.end()
 	defer x.recover()
 	x.labels()
-	if err := x.run(buf); err != nil {
+	if err := x.run(x.buf); err != nil {
 		x.fail(err)
+	}
+}
+
+// release gives the request's buffer back.
+func (x *exchange) release() {
+	x.g.memory.bodies.Add(-x.held)
+	x.held = 0
+	if x.buf != nil {
+		putBuffer(x.buf)
+		x.buf = nil
+	}
+}
+
+// stay prepares for a long stream: a body that is much smaller than its buffer
+// does not hold it.
+func (x *exchange) stay() {
+	if x.buf != nil && cap(*x.buf) > 2*len(x.body) {
+		x.body = bytes.Clone(x.body)
+		putBuffer(x.buf)
+		x.buf = nil
 	}
 }
 
@@ -77,7 +101,11 @@ func (x *exchange) run(buf *[]byte) *llm.Error {
 		return &llm.Error{Class: llm.InvalidRequest, Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding",
 			Msg: "the body has the Content-Encoding " + printable(coding, 40) + ": send it as it is"}
 	}
-	if err := readBody(x.w, x.r, buf, x.c.MaxBody); err != nil {
+	if err := x.g.admit(); err != nil {
+		x.w.Header().Set("Connection", "close") // the body is not read
+		return err
+	}
+	if err := x.readBody(buf); err != nil {
 		if x.left() {
 			return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
 		}
@@ -301,7 +329,7 @@ func (x *exchange) end() {
 		c.HTTPStatus = http.StatusOK
 	}
 	var kept *call.Exchange
-	if x.c.Keep {
+	if x.c.Keep && !x.short() {
 		kept = &call.Exchange{Request: clone(x.body), Response: x.reply, RequestCut: len(x.body) > call.MaxExchange, ReplyCut: x.replyCut}
 	}
 	x.g.record(c, kept)
@@ -318,7 +346,11 @@ func (x *exchange) recover() {
 		return
 	}
 	x.g.log.Error("panic", "call", x.call.ID, "panic", x.redact(fmt.Sprint(v)), "stack", string(debug.Stack()))
-	x.fail(&llm.Error{Class: llm.Internal, Code: "internal", Msg: "internal error; the call id is " + x.call.ID})
+	e := &llm.Error{Class: llm.Internal, Code: "internal", Msg: "internal error; the call id is " + x.call.ID}
+	if x.out != nil && x.sent && !x.out.ended {
+		x.out.fail(e)
+	}
+	x.fail(e)
 }
 
 const (

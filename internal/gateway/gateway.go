@@ -88,6 +88,7 @@ type Gateway struct {
 	log      *slog.Logger
 	inFlight sync.Map // LiveModel without its count → *atomic.Int64
 	total    atomic.Int64
+	memory   memory
 	retrying atomic.Int64 // of total, those on a second try at a target
 }
 

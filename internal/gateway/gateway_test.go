@@ -287,6 +287,48 @@ func TestBrokenStream(t *testing.T) {
 	before("a plain error", say(200, `{"error":{"message":"slow","code":429}}`), 429, llm.RateLimited)
 }
 
+// A panicking reader stands for a bug of ours.
+type panicking struct {
+	provider.Dialect
+	after int
+}
+
+func (d panicking) NewReader(s *provider.Spec) provider.Reader {
+	return &panickingReader{d.Dialect.NewReader(s), d.after}
+}
+
+type panickingReader struct {
+	provider.Reader
+	left int
+}
+
+func (r *panickingReader) Frame(f provider.Frame, emit func(llm.Event)) (bool, error) {
+	if r.left--; r.left < 0 {
+		panic("a bug, near " + upstreamKey)
+	}
+	return r.Reader.Frame(f, emit)
+}
+
+// TestPanic: a bug of ours ends one request, with an error that its client can
+// see, and no other.
+func TestPanic(t *testing.T) {
+	for _, after := range []int{0, 2} {
+		r := newRig(t, func(c *Config) { c.Providers[0].Spec.Dialect = panicking{c.Providers[0].Spec.Dialect, after} },
+			streamed(piece, piece, piece, finish, "[DONE]"))
+		status, _, body := r.post(t, "/v1/messages", `{"model":"one/gpt-4.1","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}`)
+		c := r.recorded(t)
+		if c.Status != call.Failed || c.Error.Class != llm.Internal || strings.Contains(body, "bug") || !strings.Contains(body, "internal error") || strings.Contains(body, "message_stop") {
+			t.Errorf("after %d frames: %d, %s %+v: %s", after, status, c.Status, c.Error, body)
+		}
+		if want := map[int]int{0: 500, 2: 200}[after]; status != want {
+			t.Errorf("after %d frames: status %d, want %d", after, status, want)
+		}
+		if status, _, _ := r.post(t, "/v1/chat/completions", `{"model":"nobody"}`); status != 404 {
+			t.Errorf("the next request: %d", status)
+		}
+	}
+}
+
 // TestClientLeaves: the upstream is closed within a second and what was relayed
 // is billed.
 func TestClientLeaves(t *testing.T) {

@@ -32,6 +32,7 @@ func (a *attempt) stream(res *http.Response) *llm.Error {
 	}
 	frames := provider.NewFrameReader(a.body)
 	out := a.newOutput()
+	a.x.out = out
 	defer out.stopPing()
 	for {
 		f, err := frames.Next()
@@ -73,7 +74,7 @@ func (a *attempt) left(err error) *llm.Error {
 // error with status 200.
 func (a *attempt) notAStream(res *http.Response) *llm.Error {
 	var body []byte
-	if err := fill(&body, a.body, res.ContentLength, 64<<10); err == nil {
+	if err := fill(&body, a.body, res.ContentLength, 64<<10, a.x.grow); err == nil {
 		if err := a.reader.Whole(body, nil); err != nil {
 			return a.upstreamSaid(err)
 		}
@@ -148,11 +149,12 @@ type output struct {
 	rc       *http.ResponseController
 	writer   provider.Writer // nil: pass through
 	emit     func(llm.Event)
-	buf      []byte // written at the next flush
-	any      bool   // a frame has been taken
-	elements int    // of a JSON array
-	marker   []byte // the upstream's own end marker, held back until the reply is whole
-	ended    bool   // the proper end has been written
+	buf      []byte  // written at the next flush
+	pooled   *[]byte // where buf comes from; nil while there is nothing to write
+	any      bool    // a frame has been taken
+	elements int     // of a JSON array
+	marker   []byte  // the upstream's own end marker, held back until the reply is whole
+	ended    bool    // the proper end has been written
 
 	mu    sync.Mutex  // for writing to the client
 	wrote time.Time   // when that was done last
@@ -190,6 +192,7 @@ func (o *output) ping() {
 
 // stopPing returns when no ping is under way and none will come.
 func (o *output) stopPing() {
+	o.putBack()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.alive != nil {
@@ -223,8 +226,26 @@ func (o *output) translated(buf []byte) {
 	}
 }
 
+// room gives the output a buffer, and putBack takes it away: a stream that
+// stands still holds none.
+func (o *output) room() {
+	if o.pooled == nil {
+		o.pooled = getBuffer()
+		o.buf = *o.pooled
+	}
+}
+
+func (o *output) putBack() {
+	if o.pooled != nil {
+		*o.pooled = o.buf
+		putBuffer(o.pooled)
+		o.pooled, o.buf = nil, nil
+	}
+}
+
 // frame takes one upstream frame.
 func (o *output) frame(f provider.Frame) error {
+	o.room()
 	if f.Data == nil {
 		if o.writer == nil && !o.a.x.in.array && !o.ended {
 			o.buf = f.Clean(o.buf) // a comment keeps the connection alive
@@ -278,11 +299,12 @@ func (o *output) flush() error {
 		x.sent = true
 		x.call.HTTPStatus = http.StatusOK
 		x.w.WriteHeader(http.StatusOK)
+		x.stay()
 		o.alive = time.AfterFunc(keepAlive, o.ping)
 	}
 	o.wrote = time.Now()
 	_, err := x.w.Write(o.buf)
-	o.buf = o.buf[:0]
+	o.putBack()
 	if err != nil {
 		return err
 	}
@@ -292,6 +314,7 @@ func (o *output) flush() error {
 // end is the proper end of a complete stream.
 func (o *output) end() error {
 	x := o.a.x
+	o.room()
 	switch {
 	case o.writer != nil:
 		o.translated(o.writer.End(o.buf))
@@ -313,6 +336,7 @@ func (o *output) end() error {
 
 // fail ends the stream with an error event and nothing after it.
 func (o *output) fail(e *llm.Error) {
+	o.room()
 	if o.a.x.in.array {
 		o.buf = append(o.buf, o.separator()...)
 		o.buf = o.a.x.in.dialect.WriteError(o.buf, e)

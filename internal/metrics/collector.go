@@ -33,6 +33,7 @@ var (
 	descInFlight  = desc("in_flight", "Requests under way.", "model", "provider")
 	descChecks    = desc("quality_checks_total", "Results of the quality checks.", "check", "result", "model")
 	descDenied    = desc("unauthenticated_total", "Requests without a valid key.")
+	descShed      = desc("shed_total", "Requests that were refused because the gateway itself was overloaded.")
 	descLost      = desc("calls_lost_total", "Calls that could not be kept.")
 	descPending   = desc("calls_pending", "Calls that ended and are not stored yet.")
 	descBuild     = desc("build_info", "The running version.", "version")
@@ -65,6 +66,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.m.collectChecks(ch)
 	counter(ch, descDenied, c.m.denied.Load())
+	counter(ch, descShed, c.m.shed.Load())
 	gauge(ch, descBuild, 1, cmp.Or(c.m.o.Version, "unknown"))
 	if c.m.o.Lost != nil {
 		counter(ch, descLost, c.m.o.Lost())

@@ -48,6 +48,7 @@ type Metrics struct {
 	all       *table
 	own       atomic.Pointer[map[string]*table] // by key; replaced, never changed
 	denied    atomic.Int64
+	shed      atomic.Int64
 	full      http.Handler
 
 	mu      sync.Mutex // for replacing own, and for checks
@@ -102,6 +103,9 @@ func (m *Metrics) Observe(c *call.Call) {
 	l := m.label(c.Provider, c.Model)
 	s := m.all.series(l)
 	s.add(c)
+	if c.Shed() {
+		m.shed.Add(1)
+	}
 	if t := m.ownTable(c.Key); t != nil {
 		t.series(l).add(c)
 	}

@@ -41,7 +41,7 @@ const maxFrame = 32 << 20
 var ErrFrameTooLong = errors.New("an event of the stream is longer than 32 MiB")
 
 const (
-	firstBuffer = 4 << 10  // an open stream holds this much
+	firstBuffer = 2 << 10  // an open stream holds this much
 	keptBuffer  = 64 << 10 // one that has grown further is let go once it is empty
 	maxIdle     = 100      // reads of nothing in a row, as bufio has it
 )

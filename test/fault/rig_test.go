@@ -184,6 +184,9 @@ func begin(t *testing.T, yaml string, environ ...string) *gateway {
 		}
 	}
 	g := &gateway{data: data, cmd: exec.Command(binary, "serve", "--config", conf), logs: &logs{ready: make(chan string, 1)}, done: make(chan error, 1)}
+	if files, ok := strings.CutPrefix(strings.Join(environ, " "), "FILES="); ok { // at most so many descriptors
+		g.cmd = exec.Command("sh", "-c", `ulimit -n "$0" && exec "$@"`, files, binary, "serve", "--config", conf)
+	}
 	g.cmd.Env = append([]string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}, environ...)
 	r, w := io.Pipe()
 	g.cmd.Stderr, g.cmd.Stdout = w, w

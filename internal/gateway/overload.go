@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/llm"
+)
+
+// Shares of the memory limit (GOMEMLIMIT) from which on bodies are no longer
+// kept, and no further request is taken. In per mille.
+const (
+	keepNothing = 800
+	takeNothing = 900
+)
+
+// maxCalls bounds the requests under way: at 65 KiB for a stream that stands
+// still, a gigabyte and a half.
+const maxCalls = 25_000
+
+// A memory knows how much of the memory limit is used. Without a limit it is
+// never short.
+type memory struct {
+	bodies atomic.Int64 // bytes of long bodies held by requests under way
+
+	mu      sync.Mutex
+	checked atomic.Int64 // Unix nanoseconds
+	share   atomic.Int64 // per mille
+	cycles  uint64       // of garbage collection, when before was noted
+	before  int64        // bodies then
+	samples []metrics.Sample
+}
+
+// sampleEvery is how old a figure may be.
+const sampleEvery = 20 * time.Millisecond
+
+// used is the share of the limit that is used, per mille. Garbage does not
+// count: the collector runs more often before the limit is reached. What is
+// live is known as of the last collection; bodies that have come since are
+// added.
+func (m *memory) used() int64 {
+	now := time.Now().UnixNano()
+	if now-m.checked.Load() < int64(sampleEvery) || !m.mu.TryLock() {
+		return m.share.Load()
+	}
+	defer m.mu.Unlock()
+	m.checked.Store(now)
+	limit := debug.SetMemoryLimit(-1)
+	if limit <= 0 || limit == math.MaxInt64 {
+		m.share.Store(0)
+		return 0
+	}
+	if m.samples == nil {
+		for _, name := range []string{"/memory/classes/total:bytes", "/memory/classes/heap/released:bytes", "/memory/classes/heap/free:bytes",
+			"/memory/classes/heap/objects:bytes", "/gc/heap/live:bytes", "/gc/cycles/total:gc-cycles"} {
+			m.samples = append(m.samples, metrics.Sample{Name: name})
+		}
+	}
+	metrics.Read(m.samples)
+	v := func(i int) int64 { return int64(m.samples[i].Value.Uint64()) }
+	bodies := m.bodies.Load()
+	if c := m.samples[5].Value.Uint64(); c != m.cycles {
+		m.cycles, m.before = c, bodies
+	}
+	objects, live := v(3), v(4)
+	live = min(objects, live+max(0, bodies-m.before))
+	share := (v(0) - v(1) - v(2) - objects + live) * 1000 / limit
+	m.share.Store(share)
+	return share
+}
+
+// admit refuses a request that there is no room for.
+func (g *Gateway) admit() *llm.Error {
+	switch {
+	case g.total.Load() > maxCalls:
+		return overloaded("too many requests are under way")
+	case g.memory.used() >= takeNothing:
+		return overloaded("its memory is nearly used up")
+	}
+	return nil
+}
+
+func overloaded(why string) *llm.Error {
+	return &llm.Error{Class: llm.Overloaded, Code: call.ShedCode, RetryAfter: time.Second, Final: true,
+		Msg: "this gateway takes no more requests at the moment: " + why + "; try again"}
+}
+
+// grow accounts for n more bytes of a long body. It refuses them when the memory
+// is nearly used up.
+func (x *exchange) grow(n int) error {
+	x.held += int64(n)
+	x.g.memory.bodies.Add(int64(n))
+	if x.g.memory.used() >= takeNothing {
+		return overloaded("its memory is nearly used up")
+	}
+	return nil
+}
+
+// short reports whether memory is too short to keep bodies.
+func (x *exchange) short() bool { return x.g.memory.used() >= keepNothing }
