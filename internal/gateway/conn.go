@@ -48,7 +48,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Failing reports whether connections could not be taken just now.
 func (l *Listener) Failing() bool {
 	at := l.failed.Load()
-	return at != 0 && time.Since(time.Unix(0, at)) < 5*time.Second
+	return at != 0 && time.Since(time.Unix(0, at)) < 2*time.Second // the server tries again within one
 }
 
 // A conn is a client's connection. One goroutine reads and one writes at a

@@ -116,6 +116,7 @@ func (a *authority) serve(t *testing.T, ip string, until time.Time, signed bool)
 // TestConnect: what can go wrong before there is a connection is told apart,
 // and ends in its time.
 func TestConnect(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	day := 24 * time.Hour
 	targets := []struct {
@@ -199,6 +200,7 @@ func silent(t *testing.T) string {
 // TestFallback: the next target of an alias answers for one that fails before
 // its first byte, whatever the failure, and never for one that fails after it.
 func TestFallback(t *testing.T) {
+	t.Parallel()
 	up := startUpstream(t)
 	yaml := providers(up) + "  gone: { type: openai, base_url: http://127.0.0.1:1, key: sk-gone-0123456789 }\ntimeouts: { first_token: 1s, idle: 1s, total: 20s }\nmodels:\n"
 	fall := []string{"429-always", "429-day", "500-always", "503-always", "401-echo", "403-echo", "302", "200-error", "200-html", "200-empty", "half-json", "big-error",

@@ -69,6 +69,7 @@ func length(s string) string { return fmt.Sprintf("Content-Length: %d\r\n", len(
 // TestSmuggling: bytes in which two readers could see different requests are
 // answered with one 400, and nothing behind them is looked at.
 func TestSmuggling(t *testing.T) {
+	t.Parallel()
 	up := startUpstream(t)
 	g := serve(t, providers(up))
 	head, body := chat("smuggled")
@@ -134,6 +135,7 @@ func TestSmuggling(t *testing.T) {
 // TestBadRequests: whatever is wrong with a request is said in a small answer,
 // and reaches no upstream.
 func TestBadRequests(t *testing.T) {
+	t.Parallel()
 	up := startUpstream(t)
 	g := serve(t, providers(up))
 	send := func(method, path, body string, header ...string) (int, http.Header, string) {
@@ -231,6 +233,7 @@ func TestBadRequests(t *testing.T) {
 // TestBodies: a prompt of 10 MB passes in every dialect; what is too large is
 // refused before it is read.
 func TestBodies(t *testing.T) {
+	t.Parallel()
 	up := startUpstream(t)
 	g := serve(t, providers(up))
 	long := strings.Repeat("lazy dogs sleep ", 10<<20/16)
@@ -287,6 +290,7 @@ func TestBodies(t *testing.T) {
 // TestLeave: a client that leaves costs no more than what it has had, and the
 // upstream is told within a second.
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	up := startUpstream(t)
 	g := serve(t, providers(up))
 	before := g.metrics(t)

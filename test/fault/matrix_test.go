@@ -276,11 +276,15 @@ const (
 
 // TestFaults sends every fault through the gateway: each dialect of a client
 // to each dialect of an upstream, plain and streamed.
-func TestFaults(t *testing.T) { matrix(t, rows, 1) }
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	matrix(t, rows, 1)
+}
 
 // TestConnections sends the faults that make a connection unfit for the next
 // request, many times over, apart from those that could take the blame.
 func TestConnections(t *testing.T) {
+	t.Parallel()
 	sound := good().with(func(w *want) { w.attempts, w.resent = 3, true })
 	matrix(t, []row{both("stale-conn", sound), both("long-body", sound), both("ok", sound)}, 10)
 }
