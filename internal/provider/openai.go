@@ -246,7 +246,11 @@ func openAITier(s string) string {
 
 // compact is raw without white space, in memory of its own.
 func compact(raw json.RawMessage) json.RawMessage {
-	if !bytes.ContainsAny(raw, " \t\r\n") {
+	dense := true
+	for _, c := range raw {
+		dense = dense && c > ' '
+	}
+	if dense {
 		return bytes.Clone(raw)
 	}
 	var b bytes.Buffer

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
 )
@@ -210,6 +211,9 @@ func (s *scanner) digits() bool {
 // behind an escaped one, so that the time stays linear whatever the text.
 func (s *scanner) string() error {
 	s.i++
+	if s.short() {
+		return nil
+	}
 	quote := -1
 	for {
 		if quote < s.i {
@@ -237,6 +241,34 @@ func (s *scanner) string() error {
 			return err
 		}
 	}
+}
+
+// short walks over the rest of a string whose end is near and before which
+// nothing counts, as that of most keys. It moves on over what does not count.
+func (s *scanner) short() bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for range 3 {
+		if s.i+8 > len(s.b) {
+			return false
+		}
+		v := binary.LittleEndian.Uint64(s.b[s.i:])
+		quote, slash := v^(ones*'"'), v^(ones*'\\')
+		// The highest bit of the first byte that counts is set; of one behind it
+		// it may be, as a subtraction borrows from it.
+		hit := ((quote-ones)&^quote | (slash-ones)&^slash | (v-ones*' ')&^v) & highs
+		if hit == 0 {
+			s.i += 8
+			continue
+		}
+		n := bits.TrailingZeros64(hit) / 8
+		s.i += n
+		if byte(v>>(8*n)) != '"' {
+			return false
+		}
+		s.i++
+		return true
+	}
+	return false
 }
 
 // control is the index of a byte below 0x20, or -1. It looks at eight bytes at
