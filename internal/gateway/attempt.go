@@ -63,9 +63,9 @@ func (a *attempt) waited() time.Duration {
 // change spliced in, or their translation.
 func (a *attempt) newRequest() (*http.Request, *llm.Error) {
 	x, spec := a.x, &a.target.Provider.Spec
-	var body []byte
+	var body *h1.Body
 	if a.same {
-		body = spec.Dialect.Splice(make([]byte, 0, len(x.body)+64), x.body, &x.head, a.target.Model, spec)
+		body = h1.NewBody(spec.Dialect.Splice(make([][]byte, 0, 5), x.body, &x.head, a.target.Model, spec)...)
 	} else {
 		r, err := x.decoded()
 		if err != nil {
@@ -77,7 +77,7 @@ func (a *attempt) newRequest() (*http.Request, *llm.Error) {
 		if eerr != nil {
 			return nil, asError(eerr)
 		}
-		body = b
+		body = h1.NewBody(b)
 	}
 	u, err := url.Parse(strings.TrimSuffix(spec.BaseURL, "/") + spec.Dialect.Path(a.target.Model, x.in.stream))
 	if err != nil {
@@ -85,8 +85,7 @@ func (a *attempt) newRequest() (*http.Request, *llm.Error) {
 	}
 	req := (&http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: make(http.Header, 8), ContentLength: int64(len(body)),
-		Body: h1.NewBody(body),
+		Header: make(http.Header, 8), ContentLength: body.Len(), Body: body,
 	}).WithContext(a.ctx)
 	var client http.Header
 	if a.same {

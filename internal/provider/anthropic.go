@@ -32,13 +32,11 @@ func (anthropic) SetHeader(h http.Header, key string, client http.Header) {
 }
 
 // Splice implements Dialect: only the model changes.
-func (anthropic) Splice(dst, body []byte, head *Head, model string, _ *Spec) []byte {
-	if head.model.to == 0 {
-		return append(dst, body...)
+func (anthropic) Splice(dst [][]byte, body []byte, head *Head, model string, _ *Spec) [][]byte {
+	if head.named(body, model) {
+		return append(dst, body)
 	}
-	dst = append(dst, body[:head.model.from]...)
-	dst = appendJSON(dst, model)
-	return append(dst, body[head.model.to:]...)
+	return append(dst, body[:head.model.from], appendName(nil, model), body[head.model.to:])
 }
 
 // anthropicUsage is a usage object. In a stream it comes in pieces, each field

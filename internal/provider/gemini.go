@@ -38,8 +38,8 @@ func (gemini) SetHeader(h http.Header, key string, client http.Header) {
 }
 
 // Splice implements Dialect: the model stands in the path, so nothing changes.
-func (gemini) Splice(dst, body []byte, _ *Head, _ string, _ *Spec) []byte {
-	return append(dst, body...)
+func (gemini) Splice(dst [][]byte, body []byte, _ *Head, _ string, _ *Spec) [][]byte {
+	return append(dst, body)
 }
 
 // geminiUsage is usageMetadata. Every chunk of a stream has it, cumulative;

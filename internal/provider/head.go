@@ -69,6 +69,16 @@ func Scan(body []byte) (Head, error) {
 	return h, nil
 }
 
+// named reports whether the body needs no change to name model: it does so
+// already, or names none.
+func (h *Head) named(body []byte, model string) bool {
+	if h.model.to == 0 {
+		return true
+	}
+	v := h.model.of(body)
+	return string(v[1:len(v)-1]) == model && bytes.IndexByte(v, '\\') < 0
+}
+
 // member takes one top-level member, its key as written between the quotes.
 func (h *Head) member(body, key []byte, at span) error {
 	if bytes.IndexByte(key, '\\') >= 0 {

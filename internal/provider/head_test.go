@@ -228,7 +228,7 @@ func FuzzScan(f *testing.F) {
 					t.Fatalf("the span %v of %q is no value", s, body)
 				}
 			}
-			out := OpenAI.Splice(nil, body, &h, "new/\"model\"", &Spec{})
+			out := bytes.Join(OpenAI.Splice(nil, body, &h, "new/\"model\"", &Spec{}), nil)
 			g, err := Scan(out)
 			if err != nil {
 				t.Fatalf("Splice of %q makes %q: %v", body, out, err)
@@ -294,7 +294,7 @@ func BenchmarkSplice(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var dst []byte
+	var dst [][]byte
 	b.ReportAllocs()
 	for b.Loop() {
 		dst = OpenAI.Splice(dst[:0], body, &h, "gpt-4.1-mini", &Spec{})

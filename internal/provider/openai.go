@@ -44,20 +44,24 @@ func pass(h, client http.Header, names ...string) {
 }
 
 // Splice implements Dialect. A stream is always asked for its usage.
-func (openAI) Splice(dst, body []byte, head *Head, model string, s *Spec) []byte {
+func (openAI) Splice(dst [][]byte, body []byte, head *Head, model string, s *Spec) [][]byte {
 	ask := head.Stream && !head.IncludeUsage && !s.Quirks.NoStreamOptions
 	at := 0
 	if ask && head.streamOptions.to == 0 {
-		dst = append(append(dst, body[:head.open]...), `"stream_options":{"include_usage":true}`...)
-		if !head.empty {
-			dst = append(dst, ',')
+		member := askUsage
+		if head.empty {
+			member = member[:len(member)-1] // no comma
 		}
+		dst = append(dst, body[:head.open], member)
 		at = head.open
 	}
-	first, second := head.model, span{}
+	var first, second span
+	if !head.named(body, model) {
+		first = head.model
+	}
 	if ask && head.streamOptions.to > 0 {
-		first, second = head.streamOptions, head.model
-		if head.model.to > 0 && head.model.from < head.streamOptions.from {
+		second = head.streamOptions
+		if first.to > 0 && second.from < first.from {
 			first, second = second, first
 		}
 	}
@@ -65,16 +69,18 @@ func (openAI) Splice(dst, body []byte, head *Head, model string, s *Spec) []byte
 		if sp.to == 0 {
 			continue
 		}
-		dst = append(dst, body[at:sp.from]...)
+		dst = append(dst, body[at:sp.from])
 		if sp == head.model {
-			dst = appendName(dst, model)
+			dst = append(dst, appendName(nil, model))
 		} else {
-			dst = appendOptions(dst, sp.of(body))
+			dst = append(dst, appendOptions(nil, sp.of(body)))
 		}
 		at = sp.to
 	}
-	return append(dst, body[at:]...)
+	return append(dst, body[at:])
 }
+
+var askUsage = []byte(`"stream_options":{"include_usage":true},`)
 
 // appendName appends a model name as JSON.
 func appendName(dst []byte, name string) []byte {

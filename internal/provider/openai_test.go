@@ -721,12 +721,16 @@ func TestOpenAISplice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := string(OpenAI.Splice([]byte("^"), []byte(body), &h, model, &Spec{Quirks: q})); got != "^"+want {
+		if got := string(bytes.Join(OpenAI.Splice([][]byte{{'^'}}, []byte(body), &h, model, &Spec{Quirks: q}), nil)); got != "^"+want {
 			t.Errorf("%s: got %s, want %s", body, got, want)
 		}
 	}
 	none := Quirks{}
 	splice(`{"model":"a", "x":1 }`, "b", `{"model":"b", "x":1 }`, none)
+	splice(`{"model":"a", "x":1 }`, "a", `{"model":"a", "x":1 }`, none)
+	splice(`{"model":"a\bc"}`, `a\bc`, `{"model":"a\\bc"}`, none)
+	splice(`{"stream":true,"model":"a"}`, "a", `{"stream_options":{"include_usage":true},"stream":true,"model":"a"}`, none)
+	splice(`{"model":"a","stream":true,"stream_options":null}`, "a", `{"model":"a","stream":true,"stream_options":{"include_usage":true}}`, none)
 	splice(`{"model":"a","stream":true}`, `b"`, `{"stream_options":{"include_usage":true},"model":"b\"","stream":true}`, none)
 	splice(`{"model":"a","stream":true}`, "b", `{"model":"b","stream":true}`, Quirks{NoStreamOptions: true})
 	splice(`{"stream_options":{"include_obfuscation":false},"model":"a","stream":true}`, "b", `{"stream_options":{"include_usage":true,"include_obfuscation":false},"model":"b","stream":true}`, none)

@@ -45,9 +45,10 @@ type Dialect interface {
 	// and what of the client's headers may pass (an allow-list; client may be nil).
 	SetHeader(h http.Header, key string, client http.Header)
 
-	// Splice writes body to dst with only what must change changed: the model,
-	// and for a stream the request for usage. All other bytes stay as they are.
-	Splice(dst, body []byte, head *Head, model string, s *Spec) []byte
+	// Splice appends to dst the parts of body with only what must change changed:
+	// the model, and for a stream the request for usage. All other bytes stay as
+	// they are, and where they are: parts of body share its memory.
+	Splice(dst [][]byte, body []byte, head *Head, model string, s *Spec) [][]byte
 
 	// Decode reads a client's whole request. stream and model come from head or
 	// the path. What the neutral form cannot hold is an *llm.Error naming the field.

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -186,10 +187,12 @@ func TestPathsAndHeaders(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := string(d.Splice(nil, []byte(body), &head, `new"`, &Spec{})); got != want {
+		if got := string(bytes.Join(d.Splice(nil, []byte(body), &head, `new"`, &Spec{}), nil)); got != want {
 			t.Errorf("Splice(%s) = %s, want %s", body, got, want)
 		}
 	}
 	splice(Anthropic, `{"x":{"model":"deep"}, "model" : "old","stream":true,"new_field":1.0}`, `{"x":{"model":"deep"}, "model" : "new\"","stream":true,"new_field":1.0}`)
+	splice(Anthropic, `{"model":"new\""}`, `{"model":"new\""}`)
+	splice(Anthropic, `{"messages":[]}`, `{"messages":[]}`)
 	splice(Gemini, `{"contents":[],"model":"old"}`, `{"contents":[],"model":"old"}`)
 }
