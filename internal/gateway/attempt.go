@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +20,7 @@ type attempt struct {
 	model  string // canonical
 	same   bool   // the upstream speaks the client's dialect
 	ctx    context.Context
-	cancel context.CancelCauseFunc
+	cancel context.CancelCauseFunc // nil unless it is watched
 
 	status     int // the upstream's; 0 before it answered
 	headerWait time.Duration
@@ -79,14 +79,13 @@ func (a *attempt) newRequest() (*http.Request, *llm.Error) {
 		}
 		body = h1.NewBody(b)
 	}
-	u, err := url.Parse(strings.TrimSuffix(spec.BaseURL, "/") + spec.Dialect.Path(a.target.Model, x.in.stream))
+	u, err := x.g.url(address{spec.BaseURL, spec.Dialect.Path(a.target.Model, x.in.stream)})
 	if err != nil {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Msg: "the model name cannot be part of a URL", Err: err}
 	}
-	req := (&http.Request{
-		Method: http.MethodPost, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: make(http.Header, 8), ContentLength: body.Len(), Body: body,
-	}).WithContext(a.ctx)
+	req := new(http.Request).WithContext(a.ctx)
+	req.Method, req.URL, req.Host, req.Proto, req.ProtoMajor, req.ProtoMinor = http.MethodPost, u, u.Host, "HTTP/1.1", 1, 1
+	req.Header, req.ContentLength, req.Body = make(http.Header, 8), body.Len(), body
 	var client http.Header
 	if a.same {
 		client = x.r.Header
@@ -121,7 +120,7 @@ func (a *attempt) relay(res *http.Response) *llm.Error {
 	if a.x.in.stream {
 		return a.stream(res)
 	}
-	return a.whole()
+	return a.whole(res.ContentLength)
 }
 
 // refusal reads an error answer. The client gets the upstream's own body where
@@ -142,13 +141,14 @@ func (a *attempt) refusal(res *http.Response) *llm.Error {
 	return e
 }
 
-// whole relays a plain answer.
-func (a *attempt) whole() *llm.Error {
+// whole relays a plain answer of size bytes, or of an unknown size if that is
+// negative.
+func (a *attempt) whole(size int64) *llm.Error {
 	x := a.x
 	buf := getBuffer()
 	defer putBuffer(buf)
 	name := a.target.Provider.Name
-	if err := fill(buf, a.body, 0, maxReply, x.grow); err != nil {
+	if err := fill(buf, a.body, size, maxReply, x.grow); err != nil {
 		if refused := (*llm.Error)(nil); errors.As(err, &refused) {
 			return refused
 		}
@@ -179,9 +179,11 @@ func (a *attempt) whole() *llm.Error {
 	}
 	a.settle(true)
 	h := x.w.Header()
-	h.Set("Content-Type", "application/json")
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(out))}
+	h["Date"] = date(time.Now())
 	if !x.cost.unpriced {
-		h.Set("Sheepgate-Cost-Usd", strings.TrimPrefix(x.cost.sum.String(), "$"))
+		h["Sheepgate-Cost-Usd"] = []string{strings.TrimPrefix(x.cost.sum.String(), "$")}
 	}
 	x.sent = true
 	x.call.HTTPStatus = http.StatusOK

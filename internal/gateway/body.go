@@ -30,26 +30,20 @@ func putBuffer(b *[]byte) {
 // readBody reads the request's body into buf. How long that may take is the
 // Listener's business.
 func (x *exchange) readBody(buf *[]byte) *llm.Error {
-	w, r, limit := x.w, x.r, x.c.MaxBody
-	tooLarge := &llm.Error{Class: llm.TooLarge, Code: "request_too_large",
-		Msg: fmt.Sprintf("the request body is larger than %d MiB", limit>>20)}
-	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close")
-		return tooLarge
+	err := errTooLong
+	if r := x.r; r.ContentLength <= x.c.MaxBody {
+		err = fill(buf, r.Body, r.ContentLength, x.c.MaxBody, x.grow)
 	}
-	err := fill(buf, r.Body, r.ContentLength, limit, x.grow)
-	var refused *llm.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.As(err, &refused):
-		w.Header().Set("Connection", "close")
-		return refused
-	case errors.Is(err, errTooLong):
-		w.Header().Set("Connection", "close")
-		return tooLarge
 	}
-	w.Header().Set("Connection", "close")
+	x.w.Header().Set("Connection", "close")
+	if refused := (*llm.Error)(nil); errors.As(err, &refused) {
+		return refused
+	}
+	if errors.Is(err, errTooLong) {
+		return &llm.Error{Class: llm.TooLarge, Code: "request_too_large", Msg: fmt.Sprintf("the request body is larger than %d MiB", x.c.MaxBody>>20)}
+	}
 	return &llm.Error{Class: llm.InvalidRequest, Code: "incomplete_body", Msg: "the request body ended early or came too slowly", Err: err}
 }
 

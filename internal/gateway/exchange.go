@@ -50,7 +50,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
 	start := time.Now()
 	c := g.config.Load()
 	id := call.NewID(start)
-	w.Header().Set("Sheepgate-Call-Id", id)
+	w.Header()["Sheepgate-Call-Id"] = []string{id}
 	who, ok := c.Auth(call.Credential(r))
 	if !ok {
 		g.denied()
@@ -227,13 +227,17 @@ func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error
 	model, known := x.c.canonical(t)
 	x.call.Provider, x.call.Model = t.Provider.Name, model
 	x.raw, x.reply, x.replyCut = nil, x.reply[:0], false
-	done := x.g.begin(t.Provider.Name, model, known)
-	ctx, cancel := context.WithCancelCause(parent)
-	a := &attempt{x: x, target: t, model: model, ctx: ctx, cancel: cancel, same: t.Provider.Spec.Dialect == x.in.dialect}
+	under := x.g.begin(t.Provider.Name, model, known)
+	a := &attempt{x: x, target: t, model: model, ctx: parent, same: t.Provider.Spec.Dialect == x.in.dialect}
+	if x.in.stream { // only streams are watched
+		a.ctx, a.cancel = context.WithCancelCause(parent)
+	}
 	defer func() {
-		a.stopWatch()
-		cancel(nil)
-		done()
+		if a.cancel != nil {
+			a.stopWatch()
+			a.cancel(nil)
+		}
+		under.Add(-1)
 		x.waited += a.waited()
 		x.book(a, failure, time.Since(began))
 	}()
@@ -252,7 +256,7 @@ func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error
 	res, rerr := client.RoundTrip(req)
 	a.headerWait = time.Since(asked)
 	if rerr != nil {
-		err := transportError(ctx, t.Provider.Name, rerr)
+		err := transportError(a.ctx, t.Provider.Name, rerr)
 		var lost *h1.LostError
 		x.raced = errors.As(rerr, &lost) && lost.Race && err.Class != llm.Canceled && !x.lost
 		x.lost = x.lost || err.Code == "connection_lost"
@@ -363,10 +367,15 @@ const (
 // labels takes what the client says of the call in headers.
 func (x *exchange) labels() {
 	h, c := x.r.Header, x.call
-	c.User = printable(h.Get("Sheepgate-User"), maxTagValue)
-	c.Session = printable(h.Get("Sheepgate-Session"), maxTagValue)
+	label := func(name string) string { // in its canonical form
+		if v := h[name]; len(v) > 0 {
+			return printable(v[0], maxTagValue)
+		}
+		return ""
+	}
+	c.User, c.Session = label("Sheepgate-User"), label("Sheepgate-Session")
 	if c.Session == "" {
-		c.Session = printable(h.Get("X-Claude-Code-Session-Id"), maxTagValue)
+		c.Session = label("X-Claude-Code-Session-Id")
 	}
 	for name, v := range h {
 		tag, ok := strings.CutPrefix(name, tagHeader)

@@ -11,6 +11,7 @@ package gateway
 import (
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -90,10 +91,12 @@ type Gateway struct {
 	total    atomic.Int64
 	memory   memory
 	retrying atomic.Int64 // of total, those on a second try at a target
+	urls     atomic.Pointer[map[address]*url.URL]
 }
 
 // New makes a Gateway. record gets every Call that passed authentication,
-// denied is told of those that did not. upstream nil means Transport(c.Timeouts).
+// denied is told of those that did not. upstream nil means Transport(c.Timeouts);
+// any other must be done with a request's body when RoundTrip returns.
 func New(c *Config, upstream http.RoundTripper, record func(*call.Call, *call.Exchange), denied func(), log *slog.Logger) *Gateway {
 	fresh := upstream
 	if upstream == nil {
@@ -183,10 +186,10 @@ func (g *Gateway) Live() call.Live {
 	return l
 }
 
-// begin counts a request to a deployment as under way until done is called.
-// Models that the catalogue does not know share one count, so that the table
-// stays bounded.
-func (g *Gateway) begin(provider, model string, known bool) (done func()) {
+// begin counts a request to a deployment as under way until one is taken off
+// the count that it returns. Models that the catalogue does not know share one,
+// so that the table stays bounded.
+func (g *Gateway) begin(provider, model string, known bool) *atomic.Int64 {
 	if !known {
 		model = "other"
 	}
@@ -197,5 +200,5 @@ func (g *Gateway) begin(provider, model string, known bool) (done func()) {
 	}
 	n := v.(*atomic.Int64)
 	n.Add(1)
-	return func() { n.Add(-1) }
+	return n
 }

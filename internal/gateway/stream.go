@@ -290,12 +290,12 @@ func (o *output) flush() error {
 	defer o.mu.Unlock()
 	if !x.sent {
 		h := x.w.Header()
-		h.Set("Content-Type", "text/event-stream")
+		h["Content-Type"] = eventStream
 		if x.in.array {
-			h.Set("Content-Type", "application/json")
+			h["Content-Type"] = jsonType
 		}
-		h.Set("Cache-Control", "no-cache")
-		h.Set("X-Accel-Buffering", "no")
+		h["Cache-Control"], h["X-Accel-Buffering"] = noCache, noBuffering
+		h["Date"] = date(time.Now())
 		x.sent = true
 		x.call.HTTPStatus = http.StatusOK
 		x.w.WriteHeader(http.StatusOK)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -51,6 +52,31 @@ const (
 	idleConn       = 90 * time.Second
 	maxReplyHeader = 1 << 20 // bytes
 )
+
+// An address is where a request goes: a provider's base URL, and what the dialect
+// appends to it.
+type address struct{ base, path string }
+
+// maxURLs bounds the URLs that are kept parsed: Gemini names the model in them.
+const maxURLs = 256
+
+// url is an address, parsed. It is shared and must not change.
+func (g *Gateway) url(at address) (*url.URL, error) {
+	old := g.urls.Load()
+	if old != nil && (*old)[at] != nil {
+		return (*old)[at], nil
+	}
+	u, err := url.Parse(strings.TrimSuffix(at.base, "/") + at.path)
+	if err != nil || old != nil && len(*old) >= maxURLs {
+		return u, err
+	}
+	now := map[address]*url.URL{at: u}
+	if old != nil {
+		maps.Copy(now, *old)
+	}
+	g.urls.CompareAndSwap(old, &now) // if that fails it is parsed again next time
+	return u, nil
+}
 
 // upstreamBody reads a reply's body and measures how long it waited.
 type upstreamBody struct {

@@ -6,7 +6,7 @@
 // format belongs to a dialect in package provider, a price to package price.
 package llm
 
-import "fmt"
+import "strconv"
 
 // Nano is money in nano-USD: 1 USD = 1e9, so $0.42 per million tokens is 420 a
 // token. Sums of Nano are exact; floats of dollars are made only for display.
@@ -17,11 +17,16 @@ func (n Nano) USD() float64 { return float64(n) / 1e9 }
 
 // String formats n as dollars with all nine decimals: "$0.000238000".
 func (n Nano) String() string {
-	sign := ""
+	sign, u := "", uint64(n)
 	if n < 0 {
-		sign, n = "-", -n
+		sign, u = "-", -u
 	}
-	return fmt.Sprintf("%s$%d.%09d", sign, n/1e9, n%1e9)
+	b := append(make([]byte, 0, 32), sign...)
+	b = strconv.AppendUint(append(b, '$'), u/1e9, 10)
+	at := len(b)
+	b = strconv.AppendUint(b, 1e9+u%1e9, 10) // ten digits, of which the first gives way to the point
+	b[at] = '.'
+	return string(b)
 }
 
 // A FinishReason says why a model stopped, in OpenAI's words. The native word
