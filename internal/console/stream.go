@@ -30,7 +30,7 @@ type delta struct {
 // An event is one second of the live stream.
 type event struct {
 	At       time.Time    `json:"at"`
-	Gap      bool         `json:"gap"` // events between Last-Event-ID and this one are gone: read the numbers anew
+	Gap      bool         `json:"gap"` // Calls between the event before (or Last-Event-ID) and this one are not told: read the numbers anew
 	Deltas   []*delta     `json:"deltas"`
 	Calls    []*call.Call `json:"calls"`   // the newest 50, oldest first
 	Skipped  int          `json:"skipped"` // Calls that are in the deltas and not in calls
@@ -77,7 +77,7 @@ func (s *second) add(c *call.Call) {
 // seconds otherwise: what the Calls that ended since sum to, and the Calls.
 // The id of an event is its time in Unix milliseconds.
 func (s *Console) stream(w http.ResponseWriter, r *http.Request, p *call.Principal) {
-	batches, stop := s.Tail.Subscribe()
+	batches, missed, stop := s.Tail.Subscribe()
 	defer stop()
 	rc := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -133,7 +133,8 @@ func (s *Console) stream(w http.ResponseWriter, r *http.Request, p *call.Princip
 			if p.Admin {
 				live = s.Live().InFlight
 			}
-			if now.count == 0 && live == inFlight && at.Sub(sent) < heartbeat {
+			gap = gap || missed() // this reader was too slow for what came
+			if now.count == 0 && live == inFlight && !gap && at.Sub(sent) < heartbeat {
 				continue
 			}
 			inFlight = live
