@@ -146,8 +146,8 @@ func demo(ctx context.Context, e *env, o demoOptions) (err error) {
 }
 
 const (
-	demoRate  = 0.4
-	demoPast  = 60_000
+	demoRate  = 0.3
+	demoPast  = 70_000
 	pastBatch = 1000
 )
 

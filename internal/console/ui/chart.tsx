@@ -29,7 +29,7 @@ export interface ChartProps {
   kind: 'bars' | 'lines'
   unit: Unit
   format: (n: number | null) => string
-  axis: (n: number) => string
+  axis: (n: number, step: number) => string
   least: number // what the scale reaches at least
   empty: boolean
 }
@@ -125,7 +125,7 @@ export function Plot(p: ChartProps & { slim?: boolean }) {
         { ...axis, show: !p.slim, space: 64, size: 24, gap: 6, grid: { show: false }, values: (_u, at, _i, _s, incr) => at.map(v => v > now.current.range.to ? '' : incr >= 86400 ? f.day(v, days()) : f.clock(v) === '00:00' ? f.day(v) : f.clock(v)) },
         {
           ...axis, show: !p.slim, gap: 6, size: (_u, values) => 14 + 6.4 * Math.max(3, ...(values ?? []).map(v => width(v))),
-          splits: (u, _i, _min, max) => lines(max, p.unit, rows(u)), values: (_u, at) => at.map(v => now.current.axis(v)),
+          splits: (u, _i, _min, max) => lines(max, p.unit, rows(u)), values: (_u, at) => at.map(v => now.current.axis(v, at[1] - at[0])),
         },
       ],
       series: [

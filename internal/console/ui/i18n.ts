@@ -83,10 +83,10 @@ export class Format {
     return '$' + this.number(d, { minimumFractionDigits: 6, maximumFractionDigits: 6 })
   }
 
-  // dollars is for axes.
-  dollars(nano: number) {
+  // dollars is for axes, whose lines are step apart.
+  dollars(nano: number, step: number) {
     const d = nano / 1e9
-    return '$' + (d % 1 && d < 100 ? this.number(d, { minimumFractionDigits: 2, maximumFractionDigits: 9 }) : this.number(d, { notation: 'compact', maximumSignificantDigits: 3 }))
+    return '$' + (d && step < 1e9 ? this.number(d, { minimumFractionDigits: 2, maximumFractionDigits: 9 }) : this.number(d, { notation: 'compact', maximumSignificantDigits: 4 }))
   }
 
   // exact writes nano-dollars to the last digit.

@@ -114,7 +114,7 @@ function Charts({ numbers: { range, all, cost, costStep, causes } }: { numbers: 
   const common = { range, zone, times: view.times, step: range.step, empty: !all.total[0] }
   return (
     <div class="grid">
-      <Chart {...common} id="chart-requests" title={t('requests')} note={every} kind="bars" series={view.requests} unit="count" format={n => f.int(n)} axis={n => f.short(n)} least={4} />
+      <Chart {...common} id="chart-requests" title={t('requests')} note={every} kind="bars" series={view.requests} unit="count" format={n => f.int(n)} axis={n => f.rough(n)} least={4} />
       <Chart {...common} id="chart-errors" title={t('error_rate')} note={t('of_requests')} kind="bars" series={view.failing} unit="share" format={n => f.percent(n)} axis={n => f.percent(n)} least={0.01} />
       <Chart {...common} id="chart-latency" title={t('latency')} kind="lines" series={view.latency} unit="ms" format={n => f.ms(n)} axis={n => f.ms(n, true)} least={10}
         tools={
@@ -123,8 +123,8 @@ function Charts({ numbers: { range, all, cost, costStep, causes } }: { numbers: 
             <button aria-pressed={first} title={t('ttft_note')} onClick={() => go({ first: '1' }, undefined, true)}>{t('ttft')}</button>
           </span>
         } />
-      <Chart {...common} id="chart-tokens" title={t('tokens')} note={every} kind="bars" series={view.tokens} unit="count" format={n => f.int(n)} axis={n => f.short(n)} least={4} />
-      <Chart {...common} times={money.times} step={costStep} empty={money.series.length === 0} id="chart-cost" title={t('cost_by_model')} kind="bars" series={money.series} unit="usd" format={n => f.usd(n)} axis={n => f.dollars(n)} least={1e7}
+      <Chart {...common} id="chart-tokens" title={t('tokens')} note={every} kind="bars" series={view.tokens} unit="count" format={n => f.int(n)} axis={n => f.rough(n)} least={4} />
+      <Chart {...common} times={money.times} step={costStep} empty={money.series.length === 0} id="chart-cost" title={t('cost_by_model')} kind="bars" series={money.series} unit="usd" format={n => f.usd(n)} axis={(n, step) => f.dollars(n, step)} least={1e7}
         note={<>{stepWord(t, 'usd_per', costStep)}{!!unpriced && ' · ' + t('unpriced_n', { n: f.int(unpriced) })}</>} />
       <Causes causes={causes} requests={all.total[0] ?? 0} />
     </div>

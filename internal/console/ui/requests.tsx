@@ -172,7 +172,7 @@ function Strip({ filter, text, paused }: { filter: Filter; text: string; paused:
       </dl>
       {value && range && (
         <Plot slim id="strip" title={t('requests')} range={range} zone={days()} times={ticks(range, days(), [])} step={range.step} series={series} kind="bars" unit="count"
-          format={n => f.int(n)} axis={n => f.short(n)} least={4} empty={!v?.[0]} />
+          format={n => f.int(n)} axis={n => f.rough(n)} least={4} empty={!v?.[0]} />
       )}
     </section>
   )
