@@ -318,7 +318,7 @@ func TestConsole(t *testing.T) {
 	node, chromium := tools(t)
 	lookAtSources(t)
 	binary := build(t)
-	demo := run(t, binary, "demo", "--listen", "127.0.0.1:0", "--speed", "20", "--past", "20000", "--json")
+	demo := run(t, binary, "demo", "--listen", "127.0.0.1:0", "--speed", "20", "--rate", "0.4", "--past", "20000", "--json")
 	line, err := demo.out.ReadBytes('\n')
 	if err != nil {
 		t.Fatalf("the demo did not start: %v", err)

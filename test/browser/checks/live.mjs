@@ -34,10 +34,10 @@ export default async function () {
   const all = await enter('/?range=15m&lang=ko')
   await ready(all)
   const seen = new Set()
-  await until('five different counts', async () => {
+  await until('three different counts', async () => {
     seen.add(await all.locator('[data-number=requests]').getAttribute('data-value'))
-    return seen.size >= 5
-  }, 20_000)
+    return seen.size >= 3
+  }, 60_000)
   const { from, to, n } = await all.evaluate(() => {
     const d = document.getElementById('numbers').dataset
     return { ...d, n: +document.querySelector('[data-number=requests]').dataset.value }
