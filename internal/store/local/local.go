@@ -212,7 +212,7 @@ func (s *Store) poke() {
 func (s *Store) Import(ctx context.Context, calls []*call.Call) (int, error) {
 	s.importing.Lock()
 	defer s.importing.Unlock()
-	for s.tailRows() > 3*s.o.SealRows { // sealing sets the pace
+	for s.tailRows() > 2*s.o.SealRows { // sealing sets the pace
 		s.poke()
 		select {
 		case <-ctx.Done():

@@ -161,6 +161,9 @@ func (s *Store) seal() error {
 	s.segments = inOrder(append(slices.Clone(s.segments), made...))
 	s.tails = slices.Clone(s.tails[1:])
 	s.mu.Unlock()
+	if s.tailRows() > s.o.SealRows/2 {
+		return nil // the space is wanted again at once: an import
+	}
 	return s.db.shrink()
 }
 
