@@ -12,6 +12,7 @@ type body struct {
 	c    *conn // nil once the reply is over
 	left int64 // bytes up to the end, or of the chunk; -1: up to the end of the connection
 	keep bool  // the connection may be used again
+	rush bool  // Close looks through what is there: nothing is waited for
 	err  error // once it is over
 
 	chunked bool
@@ -102,7 +103,7 @@ func (b *body) readChunked(p []byte) (n int, err error) {
 			}
 		default:
 			var ok bool
-			if ok, err = b.line(n == 0); !ok && err == nil {
+			if ok, err = b.line(n == 0 && !b.rush); !ok && err == nil {
 				return n, nil
 			}
 			if ok && b.c == nil {
@@ -237,11 +238,14 @@ func (b *body) finish(err error) error {
 // costs more than a new connection.
 func (b *body) Close() error {
 	var scratch [512]byte
+	b.rush = true
 	for range bufferSize/len(scratch) + 1 {
 		if b.c == nil || !b.keep || len(b.c.in.buffered()) == 0 {
 			break
 		}
-		_, _ = b.Read(scratch[:]) // an error ends it
+		if n, _ := b.Read(scratch[:]); n == 0 { // an error ends it
+			break
+		}
 	}
 	if b.c != nil {
 		b.keep = false

@@ -235,6 +235,9 @@ func (c *conn) watch() *early {
 func (e *early) run() {
 	defer close(e.done)
 	e.c.in.fill()
+	for e.c.in.interim() {
+		e.c.in.fill()
+	}
 	_ = e.c.nc.SetWriteDeadline(past)
 }
 

@@ -167,6 +167,13 @@ func TestEarlyReply(t *testing.T) {
 		io.WriteString(c, refusal)
 		time.Sleep(time.Second)
 	})
+	check("says first that it is still there", func(_ int, c net.Conn, in *bufio.Reader) {
+		http.ReadRequest(in)
+		io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nX: y")
+		time.Sleep(100 * time.Millisecond)
+		io.WriteString(c, "\r\n\r\n"+refusal)
+		time.Sleep(time.Second)
+	})
 	check("stops reading, and says so late", func(_ int, c net.Conn, in *bufio.Reader) {
 		http.ReadRequest(in)
 		time.Sleep(300 * time.Millisecond)
@@ -174,8 +181,8 @@ func TestEarlyReply(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 
-	// One that reads slowly gets the whole body nevertheless, and its connection
-	// is good for another request.
+	// One that reads slowly, and says meanwhile that it is still there, gets the
+	// whole body nevertheless, and its connection is good for another request.
 	p, tr := newPeer(t, func(_ int, c net.Conn, in *bufio.Reader) {
 		for {
 			r, err := http.ReadRequest(in)
@@ -184,6 +191,7 @@ func TestEarlyReply(t *testing.T) {
 			}
 			buf := make([]byte, 1<<20)
 			total := 0
+			io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 			for {
 				n, err := io.ReadFull(r.Body, buf)
 				total += n
@@ -326,6 +334,9 @@ func TestClose(t *testing.T) {
 	check("the last chunk has not come", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 5, false)
 	check("a megabyte", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 1e6), 2, false)
 	check("a stream without end", "HTTP/1.1 200 OK\r\n\r\nhello", 5, false)
+	check("half a line end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r", 5, false)
+	check("half a chunk's size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1f", 5, false)
+	check("half a trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-A", 2, false)
 	check("bad chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n", 5, false)
 }
 

@@ -93,6 +93,27 @@ func (r *reader) direct(p []byte) (n int, err error) {
 
 func (r *reader) buffered() []byte { return r.buf[r.r:r.w] }
 
+// interim reports whether nothing but 1xx replies has come, and more may.
+func (r *reader) interim() bool {
+	b := r.buffered()
+	if r.err != nil || len(b) == len(r.buf) {
+		return false
+	}
+	const start = "HTTP/1.1 1"
+	for len(b) >= len(start) {
+		if b[len(start)-1] != '1' {
+			return false
+		}
+		seen := 0
+		n, ok := endOfHead(b, &seen)
+		if !ok {
+			return true
+		}
+		b = b[n:]
+	}
+	return looksLikeHTTP(b) == nil
+}
+
 // head takes a status line and headers with the blank line behind them, at most
 // limit bytes. What it returns is valid until the next read.
 func (r *reader) head(limit int) ([]byte, error) {
