@@ -244,6 +244,22 @@ func TestStream(t *testing.T) {
 
 // TestBrokenStream: a stream that dies ends in an error event, never as if it
 // were complete, and what came is billed as an estimate.
+// Comments before the first event are held back, but not without end.
+func TestComments(t *testing.T) {
+	comment := ": " + strings.Repeat("x", 1000) + "\n\n"
+	r := newRig(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, ": first\n\n"+strings.Repeat(comment, 8<<10)+"data: "+piece+"\n\n: last\n\ndata: "+finish+"\n\ndata: [DONE]\n\n")
+	})
+	_, _, body := r.post(t, "/v1/chat/completions", stream)
+	if len(body) > maxComments+1000 || !strings.HasPrefix(body, ": first\n\n: xxx") || !strings.Contains(body, piece+"\n\n: last\n\n") || !strings.HasSuffix(body, "data: [DONE]\n\n") {
+		t.Errorf("%d bytes: %.40q … %q", len(body), body, body[max(0, len(body)-60):])
+	}
+	if c := r.recorded(t); c.Status != call.Success {
+		t.Errorf("%+v", c.Error)
+	}
+}
+
 func TestBrokenStream(t *testing.T) {
 	check := func(name string, h http.HandlerFunc, class llm.ErrorClass) {
 		t.Helper()

@@ -243,11 +243,17 @@ func (o *output) putBack() {
 	}
 }
 
+// maxComments bounds the comments before the first event, in bytes: those that
+// come later are dropped.
+const maxComments = 64 << 10
+
 // frame takes one upstream frame.
 func (o *output) frame(f provider.Frame) error {
 	o.room()
 	if f.Data == nil {
-		if o.writer == nil && !o.a.x.in.array && !o.ended {
+		// Until the first event comes, comments wait in memory.
+		room := o.any || o.a.x.sent || len(o.buf)+len(f.Raw) <= maxComments
+		if o.writer == nil && !o.a.x.in.array && !o.ended && room {
 			o.buf = f.Clean(o.buf) // a comment keeps the connection alive
 		}
 		return nil
