@@ -99,8 +99,10 @@ func (s Step) Start(t time.Time, zone *time.Location) time.Time {
 		wall := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second
 		at := wall - wall%s.Fixed
 		start := time.Date(y, m, d, int(at/time.Hour), int(at%time.Hour/time.Minute), int(at%time.Minute/time.Second), 0, zone)
-		if start.After(t) { // the hour that a change of the clock repeats
-			start = t.Truncate(time.Second)
+		if start.After(t) { // it comes twice, as a change of the clock repeats it: t is behind the first
+			_, now := t.Zone()
+			_, then := start.Zone()
+			start = start.Add(time.Duration(then-now) * time.Second)
 		}
 		return start
 	}
