@@ -59,7 +59,8 @@ func dimension(b block, name string) (vec, error) {
 	if !isTag {
 		return v, nil
 	}
-	if _, own := b.(segBlock); own && v.idx == nil {
+	sb, sealed := b.(segBlock)
+	if sealed && v.idx == nil {
 		if v, err = restOf(b, tag); err != nil {
 			return vec{}, err
 		}
@@ -75,6 +76,9 @@ func dimension(b block, name string) (vec, error) {
 				v.idx[i] = none
 			}
 		}
+	}
+	if sealed && sb.sc != nil {
+		sb.sc.read[name] = v // its words, too, for who asks again
 	}
 	return v, nil
 }

@@ -409,6 +409,36 @@ func TestManyGroups(t *testing.T) {
 	}
 }
 
+// A tag that some Calls of a block have not is the same word each time that it
+// is asked for within a question.
+func TestTagAskedTwice(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	var calls []*call.Call
+	for i := range 90 {
+		c := testCall(i)
+		if i%3 != 0 {
+			c.Tags = map[string]string{"team": fmt.Sprint("team-", i%3)}
+		}
+		calls = append(calls, c)
+	}
+	if _, err := s.Import(t.Context(), calls); err != nil {
+		t.Fatal(err)
+	}
+	q := store.Query{From: start, To: start.AddDate(0, 0, 1), GroupBy: []string{"tag:team"}, Filter: store.Filter{"tag:team": {"", "team-1"}},
+		Measures: []string{"requests"}}
+	want, err := s.Query(t.Context(), q) // of the tail
+	if err != nil || len(want.Series) != 2 || want.Total[0].Int != 60 {
+		t.Fatalf("%v, error %v", want, err)
+	}
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Query(t.Context(), q)
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("sealed: %v, error %v\nin the tail: %v", got, err, want)
+	}
+}
+
 func FuzzBatch(f *testing.F) {
 	f.Add(appendBatch(nil, []*call.Call{testCall(1), testCall(2)}))
 	f.Add([]byte{})
