@@ -439,6 +439,26 @@ func TestTagAskedTwice(t *testing.T) {
 	}
 }
 
+// An import whose caller leaves at any moment keeps nobody from writing.
+func TestCanceledImport(t *testing.T) {
+	s := open(t, t.TempDir(), Options{})
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 300 {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Duration(r.IntN(1000))*time.Microsecond, cancel)
+		_, _ = s.Import(ctx, []*call.Call{testCall(2 * i)}) // may have been canceled
+		cancel()
+		if err := s.Write(t.Context(), []call.Entry{{Call: testCall(2*i + 1)}}); err != nil {
+			t.Fatalf("the write after canceled import %d: %v", i, err)
+		}
+	}
+	n := 0
+	err := s.db.batches(func(_ int64, calls []*call.Call) { n += len(calls) }, func(int64, error) {})
+	if m := s.tailRows(); err != nil || n != m {
+		t.Errorf("the database holds %d calls and the tail %d, error %v", n, m, err)
+	}
+}
+
 func FuzzBatch(f *testing.F) {
 	f.Add(appendBatch(nil, []*call.Call{testCall(1), testCall(2)}))
 	f.Add([]byte{})

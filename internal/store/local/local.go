@@ -172,14 +172,21 @@ func (s *Store) append(ctx context.Context, calls []*call.Call) error {
 	if n := s.tailRows(); n > maxTail {
 		return fmt.Errorf("store: %d calls wait to be sealed, no more are taken", n)
 	}
-	s.buf = appendBatch(s.buf[:0], calls)
-	if err := s.db.append(ctx, s.seq+1, s.buf); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	s.buf = appendBatch(s.buf[:0], calls)
+	// A batch that is on its way is not called back: the driver would say that
+	// it failed when it has just been stored. A number that did fail is not used
+	// again, for the same reason.
+	s.seq++
+	err := s.db.append(context.WithoutCancel(ctx), s.seq, s.buf)
 	if cap(s.buf) > 4<<20 {
 		s.buf = nil
 	}
-	s.seq++
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	s.mu.Lock()
 	t := s.tails[len(s.tails)-1]
 	t.add(s.seq, calls)
