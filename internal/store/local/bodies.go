@@ -59,6 +59,9 @@ func (b *bodies) file(name string, make bool) (*sql.DB, error) {
 		return nil, nil
 	}
 	db, err := openBodies(path)
+	if err != nil && passing(path, err) {
+		return nil, err
+	}
 	if err != nil {
 		aside := fmt.Sprintf("%s.%d%s", path, time.Now().UnixMilli(), quarantined)
 		b.log.Error("a database cannot be read and is set aside", "file", name, "as", filepath.Base(aside), "why", err)

@@ -251,6 +251,42 @@ func TestBrokenBatch(t *testing.T) {
 	}
 }
 
+// A database that cannot be opened at the moment, here because the volume that
+// it lies on is not mounted yet, is not set aside for that.
+func TestNotNow(t *testing.T) {
+	dir, volume := t.TempDir(), filepath.Join(t.TempDir(), "volume")
+	fill(t, dir, 100, 50)
+	path := filepath.Join(dir, "tail.db")
+	if err := os.Mkdir(volume, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, filepath.Join(volume, "tail.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(volume, "tail.db"), path); err != nil {
+		t.Skip(err)
+	}
+	if err := os.Rename(volume, volume+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "tail.db") {
+		t.Errorf("opened without its database: %v", err)
+		if err == nil {
+			s.Close()
+		}
+	}
+	if err := os.Rename(volume+"-away", volume); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, Options{})
+	if n, _ := ask(t, s); n != 150 {
+		t.Errorf("%d calls are left, want 150", n)
+	}
+	if err := s.Health(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOneProcess(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, Options{})

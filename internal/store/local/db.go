@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
-	_ "modernc.org/sqlite" // the driver
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/store"
@@ -112,6 +114,23 @@ type newerError struct{ version int }
 
 func (e *newerError) Error() string {
 	return fmt.Sprintf("it has version %d, made by a newer sheepgate; this one knows %d", e.version, dbVersion)
+}
+
+// passing reports whether err says nothing of the database at path, but that
+// the machine lacks something at the moment: it must not be set aside for that.
+func passing(path string, err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff { // without the extended part
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL:
+		return true
+	case sqlite3.SQLITE_CANTOPEN:
+		st, err := os.Stat(path)
+		return err != nil || !st.IsDir()
+	}
+	return false
 }
 
 func (d *db) close() error {

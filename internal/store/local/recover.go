@@ -27,6 +27,9 @@ func (s *Store) recover() error {
 			d.close()
 		}
 	}
+	if err != nil && passing(path, err) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	lost := err != nil
 	if lost {
 		if err := s.setAside(path, err); err != nil {
