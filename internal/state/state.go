@@ -49,7 +49,7 @@ func Open(dir string) (*State, error) {
 	s, err := open(path)
 	if damaged(path, err) {
 		aside := fmt.Sprintf("%s.%d.quarantine", path, time.Now().UnixMilli())
-		for _, side := range []string{"", "-wal", "-shm"} {
+		for _, side := range sides {
 			if err := os.Rename(path+side, aside+side); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("state: %w", err)
 			}
@@ -63,6 +63,9 @@ func Open(dir string) (*State, error) {
 	}
 	return s, nil
 }
+
+// sides are the ends of the names of SQLite's files.
+var sides = []string{"", "-wal", "-shm"}
 
 func open(path string) (*State, error) {
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
@@ -83,7 +86,15 @@ var errDamaged = errors.New("the database is damaged")
 // damaged reports whether err says that the file at path is no readable
 // database. One that may not be read, or not now, is none of that.
 func damaged(path string, err error) bool {
-	if st, serr := os.Stat(path); errors.Is(err, errDamaged) || err != nil && serr == nil && st.IsDir() {
+	if err == nil {
+		return false
+	}
+	for _, side := range sides {
+		if st, serr := os.Stat(path + side); serr == nil && st.IsDir() {
+			return true
+		}
+	}
+	if errors.Is(err, errDamaged) {
 		return true
 	}
 	var e *sqlite.Error

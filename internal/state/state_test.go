@@ -98,6 +98,13 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 	check("garbage", func([]byte) []byte { return garbage })
 	check("half", func(whole []byte) []byte { return whole[:len(whole)/2] })
 	check("a bad page", func(whole []byte) []byte { copy(whole[len(whole)-4096:], garbage); return whole })
+	folder := t.TempDir()
+	if err := os.Mkdir(filepath.Join(folder, "state.db-wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(folder); err != nil || s.SetAside == "" || s.Close() != nil {
+		t.Errorf("a folder in place of the log: %+v, %v", s, err)
+	}
 	check("a bad head", func(whole []byte) []byte { copy(whole[:64], garbage); return whole })
 }
 
