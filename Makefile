@@ -29,6 +29,9 @@ bench-store:
 generate:
 	go generate ./...
 
-fuzz:
-	@for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
-	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s $$p || exit 1; done; done
+FUZZTIME ?= 30s
+
+fuzz: # each target for FUZZTIME; one that is given for itself: make fuzz FUZZ=FuzzScan
+	@set -e; for d in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal monitor test 2>/dev/null | xargs -n1 dirname | sort -u); do \
+	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f .*/\1/p' $$d/*_test.go | grep -x "$(or $(FUZZ),.*)"); do \
+	    echo "fuzz: $$d $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$d; done; done
