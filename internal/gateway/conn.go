@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -58,6 +59,7 @@ type conn struct {
 	guard  guard
 	refuse []byte // what the server reads instead of a line that is refused
 	cut    bool
+	ahead  []byte // of the next requests, taken from the network while this one was served
 
 	body  atomic.Bool  // within a body
 	own   atomic.Bool  // the handler has set a deadline of its own for it
@@ -79,11 +81,19 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
+	if len(p) == 1 && c.guard.state == atRequest && len(c.guard.line) == 0 {
+		if err := c.watch(p); err != nil {
+			return 0, err
+		}
+	}
 	if c.body.Load() && !c.own.Load() && len(p) > 1 { // the server reads one byte to see whether the client is there
 		c.setDeadline()
 	}
-	n, err := c.Conn.Read(p)
-	if n == 0 {
+	var n int
+	var err error
+	if n = copy(p, c.ahead); n > 0 {
+		c.ahead = c.ahead[n:]
+	} else if n, err = c.Conn.Read(p); n == 0 {
 		return n, err
 	}
 	if ok := c.guard.scan(p[:n]); ok < n {
@@ -95,6 +105,27 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	c.follow(int64(n))
 	return n, err
+}
+
+// maxAhead bounds what is taken of the next requests, bytes.
+const maxAhead = 16 << 10
+
+// watch is the read of a byte by which the server finds out that a client has
+// gone. It must see that too of one that has sent more than its request; what
+// comes is kept for later, as far as there is room.
+func (c *conn) watch(p []byte) error {
+	for len(c.ahead) < maxAhead {
+		n, err := c.Conn.Read(p)
+		c.ahead = append(c.ahead, p[:n]...)
+		if err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) { // the server's word that it is done
+				c.ahead = nil
+			}
+			return err
+		}
+		p = make([]byte, 1<<10)
+	}
+	return nil
 }
 
 // follow notes where a body begins and ends.

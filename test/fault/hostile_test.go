@@ -300,25 +300,28 @@ func TestLeave(t *testing.T) {
 		after    int // bytes of the body; 0 is before the first
 		source   llm.UsageSource
 		attempts int
-		half     bool // only closes its own side
+		half     bool   // only closes its own side
+		more     string // sent behind the request
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	ids := map[string]string{}
 	for _, l := range []leaving{
-		{"header-hang", false, 0, guess, 1, false},
-		{"header-hang", true, 0, guess, 1, false},
-		{"head-drip", true, 0, guess, 1, false},
-		{"body-hang", false, 0, guess, 1, false},
-		{"ttft-hang", true, 0, guess, 1, false},
-		{"ttft-comments", true, 0, guess, 1, false},
-		{"mid-stall", true, 100, guess, 1, false},
-		{"endless", true, 2000, guess, 1, false},
-		{"flood", true, 100_000, guess, 1, false},
-		{"usage-then-stall", true, 3000, exact, 1, false},
-		{"429-always", false, 0, none, 1, false}, // within the wait before the second attempt
-		{"header-hang", false, 0, guess, 1, true},
-		{"mid-stall", true, 100, guess, 1, true},
+		{"header-hang", false, 0, guess, 1, false, ""},
+		{"header-hang", true, 0, guess, 1, false, ""},
+		{"head-drip", true, 0, guess, 1, false, ""},
+		{"body-hang", false, 0, guess, 1, false, ""},
+		{"ttft-hang", true, 0, guess, 1, false, ""},
+		{"ttft-comments", true, 0, guess, 1, false, ""},
+		{"mid-stall", true, 100, guess, 1, false, ""},
+		{"endless", true, 2000, guess, 1, false, ""},
+		{"flood", true, 100_000, guess, 1, false, ""},
+		{"usage-then-stall", true, 3000, exact, 1, false, ""},
+		{"429-always", false, 0, none, 1, false, ""}, // within the wait before the second attempt
+		{"header-hang", false, 0, guess, 1, true, ""},
+		{"mid-stall", true, 100, guess, 1, true, ""},
+		{"header-hang", true, 0, guess, 1, false, "P"},
+		{"ttft-hang", true, 0, guess, 1, false, "GET / HTTP/1.1\r\nHost: h\r\n\r\nPOST /v1/chat/comp"},
 	} {
 		for _, from := range []client{{"openai", false}, {"anthropic", false}, {"gemini", false}} {
 			for _, to := range []string{"openai", "anthropic", "gemini"} {
@@ -326,7 +329,7 @@ func TestLeave(t *testing.T) {
 					continue // its last chunk is its end
 				}
 				wg.Go(func() {
-					name := fmt.Sprintf("%s-%t-%t/%s-to-%s", l.fault, l.stream, l.half, from, to)
+					name := fmt.Sprintf("%s-%t-%t-%d/%s-to-%s", l.fault, l.stream, l.half, len(l.more), from, to)
 					req := from.request(g.url, "up-"+to+"/"+l.fault, name, l.stream)
 					c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
 					if err != nil {
@@ -338,6 +341,7 @@ func TestLeave(t *testing.T) {
 						t.Error(err)
 						return
 					}
+					_, _ = io.WriteString(c, l.more)
 					br := bufio.NewReader(c)
 					if l.after > 0 {
 						res, err := http.ReadResponse(br, req)
@@ -382,11 +386,11 @@ func TestLeave(t *testing.T) {
 	}
 	wg.Wait()
 	byModel := map[string]*leaving{}
-	for _, l := range []leaving{{"usage-then-stall", true, 0, exact, 1, false}, {"429-always", false, 0, none, 1, false}} {
+	for _, l := range []leaving{{"usage-then-stall", true, 0, exact, 1, false, ""}, {"429-always", false, 0, none, 1, false, ""}} {
 		byModel[l.fault] = &l
 	}
-	calls := g.calls(t, 13*9-3)
-	if len(calls) != 13*9-3 {
+	calls := g.calls(t, 15*9-3)
+	if len(calls) != 15*9-3 {
 		t.Errorf("%d Calls", len(calls))
 	}
 	for _, c := range calls {
