@@ -43,6 +43,7 @@ var ErrFrameTooLong = errors.New("an event of the stream is longer than 32 MiB")
 const (
 	firstBuffer = 2 << 10  // an open stream holds this much
 	keptBuffer  = 64 << 10 // one that has grown further is let go once it is empty
+	hugeBuffer  = 4 << 20  // one that has grown so far grows to the bound at once
 	maxIdle     = 100      // reads of nothing in a row, as bufio has it
 )
 
@@ -167,7 +168,11 @@ func (f *FrameReader) read() error {
 		if len(f.buf) >= maxFrame {
 			return ErrFrameTooLong
 		}
-		grown := make([]byte, max(firstBuffer, 2*len(f.buf)))
+		size := max(firstBuffer, 2*len(f.buf))
+		if len(f.buf) >= hugeBuffer { // one copy more instead of three
+			size = maxFrame
+		}
+		grown := make([]byte, size)
 		copy(grown, f.buf[:f.end])
 		f.buf = grown
 	}
