@@ -287,6 +287,59 @@ func TestNotNow(t *testing.T) {
 	}
 }
 
+// A seal that fails is tried again now and then, not all the time, and an
+// import that waits for it says so. Those that write are not concerned.
+func TestSealFails(t *testing.T) {
+	var log bytes.Buffer
+	var mu sync.Mutex
+	s := open(t, t.TempDir(), Options{SealRows: 10, Log: slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))})
+	n := 0
+	put := func() error {
+		var calls []*call.Call
+		for range 10 {
+			calls = append(calls, testCall(n))
+			n++
+		}
+		_, err := s.Import(t.Context(), calls)
+		return err
+	}
+	s.upkeep.Lock()
+	for range mergeAt + 1 { // a merge is due, and waits for the seal
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		if n <= 10*mergeAt {
+			if err := s.seal(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := s.db.safe.Exec("UPDATE tail SET batch = x'010203'"); err != nil {
+		t.Fatal(err)
+	}
+	s.upkeep.Unlock()
+	var err error
+	for began := time.Now(); err == nil && time.Since(began) < 20*time.Second; {
+		err = put()
+	}
+	if err == nil || !strings.Contains(err.Error(), "sealed") {
+		t.Errorf("an import that cannot go on: %v", err)
+	}
+	for range 20 {
+		if err := s.Write(t.Context(), []call.Entry{{Call: testCall(n)}}); err != nil {
+			t.Error(err)
+		}
+		n++
+		s.poke()
+		time.Sleep(10 * time.Millisecond)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if tries := strings.Count(log.String(), "step=seal"); tries == 0 || tries > 5 {
+		t.Errorf("%d tries to seal", tries)
+	}
+}
+
 func TestOneProcess(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, Options{})

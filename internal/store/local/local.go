@@ -141,6 +141,13 @@ func (s *Store) trouble(what string, err error) {
 	}
 }
 
+// troubled is what trouble remembers.
+func (s *Store) troubled(what string) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.troubles[what]
+}
+
 // Write implements call.Sink.
 func (s *Store) Write(ctx context.Context, batch []call.Entry) error {
 	calls := make([]*call.Call, len(batch))
@@ -228,8 +235,8 @@ func (s *Store) Import(ctx context.Context, calls []*call.Call) (int, error) {
 			return 0, errors.New("store: closed")
 		case <-time.After(5 * time.Millisecond):
 		}
-		if err := s.Health(); err != nil && s.tailRows() > maxTail {
-			return 0, err
+		if err := s.troubled("seal"); err != nil { // it would wait as long as that lasts
+			return 0, fmt.Errorf("store: the calls before these cannot be sealed: %w", err)
 		}
 	}
 	fresh, err := s.fresh(calls)

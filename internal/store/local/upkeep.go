@@ -39,14 +39,17 @@ func (s *Store) maintain() {
 	var swept time.Time
 	for {
 		s.upkeep.Lock()
-		s.tidy()
+		wake := s.wake
+		if !s.tidy() {
+			wake = nil // what failed just now fails again: it has time until the next look
+		}
 		if time.Since(swept) > sweepEvery {
 			swept = time.Now()
 			s.note("sweep", s.sweep(time.Now()))
 		}
 		s.upkeep.Unlock()
 		select {
-		case <-s.wake:
+		case <-wake:
 		case <-t.C:
 		case <-s.stop:
 			return
@@ -54,19 +57,19 @@ func (s *Store) maintain() {
 	}
 }
 
-// tidy seals and merges what is due.
-func (s *Store) tidy() {
+// tidy seals and merges what is due. ok is false if that failed.
+func (s *Store) tidy() (ok bool) {
 	for s.sealDue(time.Now()) {
 		err := s.seal()
 		s.note("seal", err)
 		if err != nil {
-			break
+			return false
 		}
 	}
 	for {
 		select {
 		case <-s.stop:
-			return
+			return true
 		default:
 		}
 		pick := s.mergeDue(time.Now())
@@ -74,12 +77,12 @@ func (s *Store) tidy() {
 			if len(pick) > 0 {
 				s.poke()
 			}
-			return
+			return true
 		}
 		err := s.merge(pick)
 		s.note("merge", err)
 		if err != nil {
-			return
+			return false
 		}
 	}
 }
