@@ -53,13 +53,19 @@ func withChecksum(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, checksum))
 }
 
-// readBatch decodes what appendBatch made. Any bytes may come.
-func readBatch(b []byte) ([]*call.Call, error) {
-	if len(b) < 6 {
-		return nil, errBatch
+// checked is what withChecksum was given, if the checksum is right.
+func checked(b []byte) ([]byte, bool) {
+	if len(b) < 4 {
+		return nil, false
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if crc32.Checksum(body, checksum) != sum {
+	return body, crc32.Checksum(body, checksum) == sum
+}
+
+// readBatch decodes what appendBatch made. Any bytes may come.
+func readBatch(b []byte) ([]*call.Call, error) {
+	body, ok := checked(b)
+	if !ok || len(body) < 2 {
 		return nil, fmt.Errorf("%w: its checksum is wrong", errBatch)
 	}
 	if body[0] != batchVersion {

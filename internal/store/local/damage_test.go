@@ -585,13 +585,16 @@ func FuzzPartial(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(appendPartial(nil, p))
+	f.Add(encodePartial(p))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 4 { // the checksum keeps most input out: make it right
+			b = withChecksum(b[:len(b)-4])
+		}
 		p, err := readPartial(b, everything)
 		if err != nil {
 			return
 		}
-		if again, err := readPartial(appendPartial(nil, p), everything); err != nil || fmt.Sprint(again.keys, again.groups) != fmt.Sprint(p.keys, p.groups) {
+		if again, err := readPartial(encodePartial(p), everything); err != nil || fmt.Sprint(again.keys, again.groups) != fmt.Sprint(p.keys, p.groups) {
 			t.Fatalf("%v, then %v, %v", p, again, err)
 		}
 	})

@@ -42,7 +42,7 @@ CREATE TABLE segments (
 CREATE TABLE rollups (
 	segment TEXT NOT NULL,
 	block   INTEGER NOT NULL,
-	rollup  BLOB NOT NULL, -- see appendPartial
+	rollup  BLOB NOT NULL, -- see encodePartial
 	PRIMARY KEY (segment, block)
 ) WITHOUT ROWID;`
 
@@ -289,14 +289,17 @@ func (d *db) rollup(ctx context.Context, segment string, block int, needs store.
 	return p, nil
 }
 
-// drop removes a batch that cannot be read and returns its bytes.
-func (d *db) drop(seq int64) ([]byte, error) {
+// drop removes a batch that cannot be read, once keep has its bytes.
+func (d *db) drop(seq int64, keep func([]byte) error) error {
 	var b []byte
 	if err := d.safe.QueryRow("SELECT batch FROM tail WHERE seq = ?", seq).Scan(&b); err != nil {
-		return nil, err
+		return err
+	}
+	if err := keep(b); err != nil {
+		return err
 	}
 	_, err := d.safe.Exec("DELETE FROM tail WHERE seq = ?", seq)
-	return b, err
+	return err
 }
 
 // shrink gives the space of what was deleted back to the disk.

@@ -41,14 +41,14 @@ type callPart struct {
 func (p *callPart) rows() int { return p.n }
 func (p *callPart) done()     { p.calls = nil }
 
-func (p *callPart) tags() map[string]int {
+func (p *callPart) tags() (map[string]int, error) {
 	n := map[string]int{}
 	for _, tags := range p.labels {
 		for t := range tags {
 			n[t]++
 		}
 	}
-	return n
+	return n, nil
 }
 
 func (p *callPart) column(name string, more map[string]bool) (vec, error) {
@@ -158,20 +158,20 @@ type mergePart struct {
 func (p *mergePart) rows() int { return len(p.list) }
 func (p *mergePart) done()     { p.labels = nil }
 
-func (p *mergePart) tags() map[string]int {
+func (p *mergePart) tags() (map[string]int, error) {
 	n := map[string]int{}
 	for _, b := range p.blocks() {
 		s := p.segments[b.segment]
 		f, err := s.reader()
 		if err != nil {
-			continue // the columns will say so
+			return nil, err
 		}
 		for _, name := range f.tags {
 			n[name[len(tagColumn("")):]] += len(b.rows)
 		}
 		v, err := s.column(b.block, moreTags, b.rows, nil)
 		if err != nil {
-			continue
+			return nil, err
 		}
 		for _, text := range v.dict {
 			for t := range parseTags(text) {
@@ -179,7 +179,7 @@ func (p *mergePart) tags() map[string]int {
 			}
 		}
 	}
-	return n
+	return n, nil
 }
 
 func parseTags(text string) (tags map[string]string) {

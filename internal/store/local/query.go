@@ -18,7 +18,7 @@ import (
 const maxCells = 200_000
 
 // mostCells is where even that ends.
-const mostCells = 4_000_000
+const mostCells = 1_000_000
 
 // Query implements store.Store.
 func (s *Store) Query(ctx context.Context, in store.Query) (*store.Result, error) {

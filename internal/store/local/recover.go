@@ -174,12 +174,9 @@ func (s *Store) readTail() error {
 		return err
 	}
 	for _, seq := range broken {
-		b, err := s.db.drop(seq)
-		if err != nil {
-			return err
-		}
 		name := fmt.Sprintf("batch-%d-%d%s", seq, time.Now().UnixMilli(), quarantined)
-		if err := os.WriteFile(filepath.Join(s.dir, name), b, 0o600); err != nil {
+		err := s.db.drop(seq, func(b []byte) error { return os.WriteFile(filepath.Join(s.dir, name), b, 0o600) })
+		if err != nil {
 			return err
 		}
 		s.troubles["set aside: "+name] = errBatch

@@ -36,7 +36,7 @@ func (s *segment) rollups() ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		list[i] = appendPartial(nil, p)
+		list[i] = encodePartial(p)
 		sc.reset()
 	}
 	return list, nil
@@ -117,9 +117,9 @@ func counters(c *store.Cell) [16]*int64 {
 
 const partialVersion = 1
 
-// appendPartial encodes a partial.
-func appendPartial(dst []byte, p *partial) []byte {
-	dst = append(dst, partialVersion)
+// encodePartial encodes a partial, with a checksum.
+func encodePartial(p *partial) []byte {
+	dst := []byte{partialVersion}
 	dst = binary.AppendUvarint(dst, uint64(len(p.groups)))
 	for _, g := range p.groups {
 		dst = binary.AppendUvarint(dst, uint64(len(g)))
@@ -148,15 +148,16 @@ func appendPartial(dst []byte, p *partial) []byte {
 			dst = append(binary.AppendUvarint(dst, uint64(len(h))), h...)
 		}
 	}
-	return dst
+	return withChecksum(dst)
 }
 
 var errPartial = errors.New("not a partial answer")
 
-// readPartial decodes what appendPartial made, but for histograms that needs
+// readPartial decodes what encodePartial made, but for histograms that needs
 // does not name.
 func readPartial(b []byte, needs store.Needs) (*partial, error) {
-	if len(b) == 0 || b[0] != partialVersion {
+	b, ok := checked(b)
+	if !ok || len(b) == 0 || b[0] != partialVersion {
 		return nil, errPartial
 	}
 	r := reader{b: b[1:]}

@@ -617,7 +617,7 @@ func (s *segment) mayHold(block int, id string) (may bool, err error) {
 // A part is a run of rows on its way into a file: it gives each column as a vec.
 type part interface {
 	rows() int
-	tags() map[string]int // how many rows have each tag
+	tags() (map[string]int, error) // how many rows have each tag
 	// column gives the column of every row, in the order of the file. more are
 	// the tags that the column moreTags holds.
 	column(name string, more map[string]bool) (vec, error)
@@ -630,7 +630,11 @@ func writeSegment(dir string, parts []part, replaces []string) (s *segment, err 
 	a := about{Version: fileVersion, Regular: true, Replaces: replaces}
 	frequency := map[string]int{}
 	for _, p := range parts {
-		for t, n := range p.tags() {
+		have, err := p.tags()
+		if err != nil {
+			return nil, err
+		}
+		for t, n := range have {
 			frequency[t] += n
 		}
 	}
