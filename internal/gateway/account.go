@@ -105,7 +105,14 @@ func (a *attempt) price(u *llm.Usage) {
 
 // book ends an attempt: a reply that broke off is settled too, and the attempt
 // joins the Call.
-func (x *exchange) book(a *attempt, failure *llm.Error, took time.Duration) {
+func (x *exchange) book(a *attempt, failure *llm.Error) {
+	if a.cancel != nil {
+		a.stopWatch()
+		a.cancel(nil)
+	}
+	a.under.Add(-1)
+	x.waited += a.waited()
+	took := time.Since(a.began)
 	switch {
 	case failure == nil:
 		a.settle(true)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/h1"
@@ -22,7 +23,9 @@ type attempt struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc // nil unless it is watched
 
-	status     int // the upstream's; 0 before it answered
+	began      time.Time
+	under      *atomic.Int64 // the count of requests under way that it is in
+	status     int           // the upstream's; 0 before it answered
 	headerWait time.Duration
 	body       *upstreamBody
 	reader     provider.Reader // nil before a reply is read
@@ -32,6 +35,47 @@ type attempt struct {
 	settled  bool
 	cost     llm.Nano
 	unpriced bool
+}
+
+func (x *exchange) newAttempt(parent context.Context, t Target) *attempt {
+	model, known := x.c.canonical(t)
+	x.call.Provider, x.call.Model = t.Provider.Name, model
+	x.raw, x.reply, x.replyCut = nil, x.reply[:0], false
+	a := &attempt{x: x, target: t, model: model, ctx: parent, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(),
+		under: x.g.count(t.Provider.Name, model, known)}
+	a.under.Add(1)
+	if x.in.stream { // only streams are watched
+		a.ctx, a.cancel = context.WithCancelCause(parent)
+	}
+	return a
+}
+
+// ask sends the request and waits for the head of its answer.
+func (a *attempt) ask() (*http.Response, *llm.Error) {
+	x := a.x
+	req, err := a.newRequest()
+	if err != nil {
+		return nil, err
+	}
+	if x.in.stream {
+		a.watch(x.c.Timeouts.FirstToken, errFirstToken)
+	}
+	asked := time.Now()
+	client := x.g.upstream
+	if x.lost { // so may be the next one of the pool: they are as old
+		client = x.g.fresh
+	}
+	res, rerr := client.RoundTrip(req)
+	a.headerWait = time.Since(asked)
+	if rerr != nil {
+		err := transportError(a.ctx, a.target.Provider.Name, rerr)
+		var lost *h1.LostError
+		x.raced = errors.As(rerr, &lost) && lost.Race && err.Class != llm.Canceled && !x.lost
+		x.lost = x.lost || err.Code == "connection_lost"
+		return nil, err
+	}
+	a.status = res.StatusCode
+	return res, nil
 }
 
 // watch ends the attempt with cause unless it is called again within d.

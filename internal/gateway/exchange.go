@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
-	"github.com/sheepgate/sheepgate/internal/h1"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/provider"
 )
@@ -46,7 +45,29 @@ type exchange struct {
 }
 
 // serve is the one way in of every route.
+//
+// A stream waits deep below this function, on a stack that it keeps. So that it
+// fits into 8 KiB, what is done before and after is done in functions beside
+// the way down and not in those on it: TestStack.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
+	x := g.begin(w, r, in)
+	if x == nil {
+		return
+	}
+	defer x.release()
+	defer x.end()
+	defer x.recover()
+	targets, err := x.prepare()
+	if err == nil {
+		err = x.try(targets)
+	}
+	if err != nil {
+		x.fail(err)
+	}
+}
+
+// begin finds out who asks. It has answered if it returns nil.
+func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, in ingress) *exchange {
 	start := time.Now()
 	c := g.config.Load()
 	id := call.NewID(start)
@@ -56,26 +77,20 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
 		g.denied()
 		writeError(w, in.dialect, &llm.Error{Class: llm.Unauthenticated, Code: "invalid_api_key",
 			Msg: "no valid key: send one of this gateway's keys as Authorization: Bearer, x-api-key, x-goog-api-key or ?key="}, false)
-		return
+		return nil
 	}
 	g.total.Add(1)
-	defer g.total.Add(-1)
-	x := &exchange{g: g, c: c, in: in, w: w, r: r, who: who, start: start, call: &call.Call{
+	x := &exchange{g: g, c: c, in: in, w: w, r: r, who: who, start: start, buf: getBuffer(), call: &call.Call{
 		ID: id, StartedAt: start.UTC().Truncate(time.Microsecond), Origin: call.OriginClient, Key: who.Key, Team: who.Team,
 		Ingress: in.dialect.Name(), Usage: llm.Usage{Source: llm.UsageNone}, Status: call.Success,
 	}}
-	x.buf = getBuffer()
-	defer x.release()
-	defer x.end()
-	defer x.recover()
 	x.labels()
-	if err := x.run(x.buf); err != nil {
-		x.fail(err)
-	}
+	return x
 }
 
-// release gives the request's buffer back.
+// release gives back what the request held.
 func (x *exchange) release() {
+	x.g.total.Add(-1)
 	x.g.memory.bodies.Add(-x.held)
 	x.held = 0
 	if x.buf != nil {
@@ -94,27 +109,26 @@ func (x *exchange) stay() {
 	}
 }
 
-// run is one request, from its bytes to its answer. The error it returns has
-// not been sent yet.
-func (x *exchange) run(buf *[]byte) *llm.Error {
+// prepare reads the request and finds who can answer it.
+func (x *exchange) prepare() ([]Target, *llm.Error) {
 	if coding := x.r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return &llm.Error{Class: llm.InvalidRequest, Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding",
+		return nil, &llm.Error{Class: llm.InvalidRequest, Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding",
 			Msg: "the body has the Content-Encoding " + printable(coding, 40) + ": send it as it is"}
 	}
 	if err := x.g.admit(); err != nil {
 		x.w.Header().Set("Connection", "close") // the body is not read
-		return err
+		return nil, err
 	}
-	if err := x.readBody(buf); err != nil {
+	if err := x.readBody(x.buf); err != nil {
 		if x.left() {
-			return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
+			return nil, &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
 		}
-		return err
+		return nil, err
 	}
-	x.body = *buf
+	x.body = *x.buf
 	head, err := provider.Scan(x.body)
 	if err != nil {
-		return asError(err)
+		return nil, asError(err)
 	}
 	x.head = head
 	if x.in.model == "" {
@@ -124,11 +138,7 @@ func (x *exchange) run(buf *[]byte) *llm.Error {
 	if x.call.User == "" {
 		x.call.User = call.Clip(head.User, 256)
 	}
-	targets, e := x.c.route(x.who, x.in.model)
-	if e != nil {
-		return e
-	}
-	return x.try(targets)
+	return x.c.route(x.who, x.in.model)
 }
 
 // try makes attempts until one answers, the failure is not worth another, or
@@ -223,47 +233,13 @@ func pause(ctx context.Context, n int, last *llm.Error) bool {
 // attempt asks one target. It returns nil when the client has a complete
 // answer, and the failure otherwise; x.sent tells whether some of it went out.
 func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error) {
-	began := time.Now()
-	model, known := x.c.canonical(t)
-	x.call.Provider, x.call.Model = t.Provider.Name, model
-	x.raw, x.reply, x.replyCut = nil, x.reply[:0], false
-	under := x.g.begin(t.Provider.Name, model, known)
-	a := &attempt{x: x, target: t, model: model, ctx: parent, same: t.Provider.Spec.Dialect == x.in.dialect}
-	if x.in.stream { // only streams are watched
-		a.ctx, a.cancel = context.WithCancelCause(parent)
-	}
-	defer func() {
-		if a.cancel != nil {
-			a.stopWatch()
-			a.cancel(nil)
-		}
-		under.Add(-1)
-		x.waited += a.waited()
-		x.book(a, failure, time.Since(began))
-	}()
-	req, err := a.newRequest()
+	a := x.newAttempt(parent, t)
+	defer func() { x.book(a, failure) }()
+	res, err := a.ask()
 	if err != nil {
 		return err
 	}
-	if x.in.stream {
-		a.watch(x.c.Timeouts.FirstToken, errFirstToken)
-	}
-	asked := time.Now()
-	client := x.g.upstream
-	if x.lost { // so may be the next one of the pool: they are as old
-		client = x.g.fresh
-	}
-	res, rerr := client.RoundTrip(req)
-	a.headerWait = time.Since(asked)
-	if rerr != nil {
-		err := transportError(a.ctx, t.Provider.Name, rerr)
-		var lost *h1.LostError
-		x.raced = errors.As(rerr, &lost) && lost.Race && err.Class != llm.Canceled && !x.lost
-		x.lost = x.lost || err.Code == "connection_lost"
-		return err
-	}
 	defer res.Body.Close()
-	a.status = res.StatusCode
 	return a.relay(res)
 }
 

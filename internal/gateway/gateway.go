@@ -186,10 +186,9 @@ func (g *Gateway) Live() call.Live {
 	return l
 }
 
-// begin counts a request to a deployment as under way until one is taken off
-// the count that it returns. Models that the catalogue does not know share one,
-// so that the table stays bounded.
-func (g *Gateway) begin(provider, model string, known bool) *atomic.Int64 {
+// count is the number of requests to a deployment that are under way. Models
+// that the catalogue does not know share one, so that the table stays bounded.
+func (g *Gateway) count(provider, model string, known bool) *atomic.Int64 {
 	if !known {
 		model = "other"
 	}
@@ -198,7 +197,5 @@ func (g *Gateway) begin(provider, model string, known bool) *atomic.Int64 {
 	if !ok {
 		v, _ = g.inFlight.LoadOrStore(key, new(atomic.Int64))
 	}
-	n := v.(*atomic.Int64)
-	n.Add(1)
-	return n
+	return v.(*atomic.Int64)
 }

@@ -65,16 +65,18 @@ func WrongMethod(allow string) http.HandlerFunc {
 // posts does not expect, with HTML.
 func Exact(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := r.URL.Path
-		if strings.Contains(p, "//") || strings.Contains(p, "/.") || !strings.HasPrefix(p, "/") {
-			p = r.URL.EscapedPath() // an escaped slash is part of a name
-			if clean := path.Clean("/" + p); clean != p && clean+"/" != p {
-				unknownRoute(w, r)
-				return
-			}
+		if p := r.URL.Path; (strings.Contains(p, "//") || strings.Contains(p, "/.") || !strings.HasPrefix(p, "/")) && unclean(r) {
+			unknownRoute(w, r)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func unclean(r *http.Request) bool {
+	p := r.URL.EscapedPath() // an escaped slash is part of a name
+	clean := path.Clean("/" + p)
+	return clean != p && clean+"/" != p
 }
 
 // printable is what may be shown of text from outside: at most n bytes, UTF-8.
