@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,8 +52,16 @@ func TestExitCodes(t *testing.T) {
 	check(exitOK, "Available Commands", "config")
 	check(exitOK, "sheepgate ", "version")
 	check(exitOK, "bash completion", "completion", "bash")
-	check(exitUsage, `unknown command "sevre"`, "sevre")
-	check(exitUsage, `unknown command "chek"`, "config", "chek")
+	check(exitOK, `"platform": "`, "version", "--json")
+	check(exitOK, "sheepgate version ", "--version")
+	check(exitOK, "no model matches", "prices", "list", "nosuch")
+	check(exitUsage, `unknown command "sevre" for "sheepgate" (did you mean "serve"?)`+"\nSee: sheepgate --help", "sevre")
+	check(exitUsage, `unknown command "chek" for "sheepgate config" (did you mean "check"?)`, "config", "chek")
+	check(exitUsage, `unknown command "foo" for "sheepgate completion"`, "completion", "foo")
+	check(exitUsage, "--lines: -1 is less than 0", "tail", "-n", "-1")
+	check(exitUsage, "is not a time like", "stats", "--from", "yesterday")
+	check(exitUsage, "does not begin with http", "stats", "--url", "localhost:8080")
+	check(exitFailed, "no such file", "import", "--ndjson", "/nonexistent")
 	check(exitUsage, "unknown flag: --nope", "version", "--nope")
 	check(exitUsage, `required flag(s) "ndjson" not set`, "import")
 	check(exitUsage, "if any flags in the group [config url] are set", "export", "--config", "x", "--url", "http://h")
@@ -60,8 +69,71 @@ func TestExitCodes(t *testing.T) {
 	check(exitConfig, "unknown key", "config", "show", "--config", broken)
 	check(exitConfig, "unknown key", "key", "reset-admin", "--config", broken)
 	check(exitConfig, "no such file", "serve", "--config", "/nonexistent.yaml")
+	check(exitConfig, "is a directory", "serve", "--config", "/")
+	prices := write(t, "p.yaml", "prices: { overrides: /nonexistent.yaml }\n")
+	check(exitConfig, "prices.overrides: open /nonexistent.yaml: no such file", "serve", "--config", prices)
+	check(exitConfig, "prices.overrides: open /nonexistent.yaml: no such file", "config", "check", "--config", prices)
 	check(exitFailed, "SHEEPGATE_ADMIN_KEY is not set", "stats")
 	check(exitFailed, "SHEEPGATE_ADMIN_KEY is not set", "tail", "-n", "4")
+}
+
+// TestHelp: every command says what it is for, and nothing is coloured.
+func TestHelp(t *testing.T) {
+	var walk func(args ...string)
+	walk = func(args ...string) {
+		r := cli(t, nil, append(args, "--help")...)
+		if r.code != exitOK || r.stderr != "" || strings.Contains(r.stdout, "\x1b") || !strings.Contains(r.stdout, "Usage:") || strings.HasPrefix(r.stdout, "Usage:") {
+			t.Errorf("sheepgate %s --help: %+v", strings.Join(args, " "), r)
+		}
+		_, list, _ := strings.Cut(r.stdout, "Available Commands:\n")
+		list, _, _ = strings.Cut(list, "\n\n")
+		for _, line := range strings.Split(list, "\n") {
+			if f := strings.Fields(line); len(f) > 0 && f[0] != "help" {
+				if len(f) < 2 {
+					t.Errorf("sheepgate %s: %s says nothing of itself", strings.Join(args, " "), f[0])
+				}
+				walk(append(slices.Clone(args), f[0])...)
+			}
+		}
+	}
+	walk()
+}
+
+// TestServeRefuses: a mistake in the configuration is named with its place,
+// whatever it is, and no secret shows.
+func TestServeRefuses(t *testing.T) {
+	check := func(yaml string, messages ...string) {
+		t.Helper()
+		file := write(t, "c.yaml", yaml)
+		r := cli(t, nil, "serve", "--config", file)
+		if r.code != exitConfig || r.stdout != "" || strings.Contains(r.stderr, "hunter2") || len(r.stderr) > 2000 {
+			t.Errorf("%.60q: %+v", yaml, r)
+		}
+		for _, m := range messages {
+			if !strings.Contains(r.stderr, file+m) {
+				t.Errorf("%.60q: %q lacks %q", yaml, r.stderr, m)
+			}
+		}
+	}
+	check("lisen: 127.0.0.1:0\n", `:1:1: lisen: unknown key (did you mean "listen"?)`)
+	check("listen: [1]\n", ":1:9: listen: must be text, not a list")
+	check("timeouts: { connect: 5x }\n", ":1:22: timeouts.connect: ")
+	check("data: a\ndata: b\n", ":2:1: data: is there twice: first in line 1")
+	check("providers: { openai: { key: env:X, base_url: 'ht!tp://x' } }\n", ":1:46: providers.openai.base_url: ", `:1:29: providers.openai.key: the environment variable "X" is not set`)
+	check("models: { m: { use: nope/x } }\n", `:1:21: models.m.use: no provider "nope" is configured`)
+	check("timeouts:\n\tconnect: 5s\n", ":2:1: not YAML: ")
+	check("listen: *nope\n", ":1:9: listen: no anchor &nope stands before it")
+	check("a: &a [*a]\n", ":1:1: a: unknown key")
+	check("\x00\x01\x02", ":1:1: not text: the byte 0x00")
+	check("listen: x\n"+strings.Repeat("k: 1\n", 9), ":1:9: listen: ", ":2:1: k: unknown key", ":10:1: k: is there twice")
+	check("store: clickhouse://u:hunter2@h/db\n", ":1:8: store: clickhouse:// is not built into this version")
+	check("state: postgres://u:hunter2@h/db\n", ":1:8: state: postgres:// is not built into this version")
+	check("limits: redis://:hunter2@h\n", ":1:9: limits: redis:// is not built into this version")
+	check("providers: { x: { type: openai, base_url: 'http://u:hunter2@h/v1' } }\n", ":1:43: providers.x.base_url: holds a user or a password")
+	r := cli(t, nil, "serve", "--config", write(t, "c.yaml", "# "+strings.Repeat("x", 5<<20)))
+	if r.code != exitConfig || !strings.Contains(r.stderr, "is longer than 4194304 bytes") {
+		t.Errorf("a huge file: %+v", r)
+	}
 }
 
 // TestServeCannotStart: what keeps a server from starting is one line.
@@ -124,6 +196,9 @@ func TestInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := cli(t, environ, "init", "--dir", dir)
+	if !strings.Contains(r.stderr, "is there already and stays as it is") {
+		t.Errorf("a second init says %q", r.stderr)
+	}
 	if b, _ := os.ReadFile(file); r.code != exitFailed || string(b) != "mine" {
 		t.Errorf("a second init: %+v, file %q", r, b)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,9 @@ func loadConfig(e *env, flag string) (*config.Config, error) {
 	for _, w := range warnings {
 		fmt.Fprintln(e.stderr, "warning:", w)
 	}
+	if err == nil {
+		_, err = prices(c) // its file is part of the configuration
+	}
 	if err != nil {
 		return nil, exitError{exitConfig, err}
 	}
@@ -25,16 +29,18 @@ func loadConfig(e *env, flag string) (*config.Config, error) {
 
 func newConfig(e *env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "config", Short: "Check and show the configuration", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use: "config", Short: "Check and show the configuration",
 	}
+	group(cmd)
 	var file string
 	cmd.PersistentFlags().StringVar(&file, "config", "", "configuration file (default ./"+defaultConfig+" if it exists)")
 
 	var asJSON, offline bool
 	check := &cobra.Command{
 		Use: "check", Short: "Name every mistake of the configuration, with its line", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return checkConfig(e, file, offline, asJSON) },
+		Long:    "Check reads the configuration as serve does and names every mistake as FILE:LINE:COLUMN. The exit\ncode is 3 if there is one; warnings alone do not count.",
+		Example: "  sheepgate config check\n  sheepgate config check --config production.yaml --offline --json",
+		RunE:    func(*cobra.Command, []string) error { return checkConfig(e, file, offline, asJSON) },
 	}
 	check.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	check.Flags().BoolVar(&offline, "offline", false, "do not look secrets up: check a file for another machine")
@@ -73,10 +79,16 @@ func newConfig(e *env) *cobra.Command {
 
 func checkConfig(e *env, file string, offline, asJSON bool) error {
 	path := configPath(file)
-	_, warnings, err := config.Load(path, config.Options{Environ: e.environ, Known: known(), Offline: offline})
+	c, warnings, err := config.Load(path, config.Options{Environ: e.environ, Known: known(), Offline: offline})
 	var problems config.Problems
 	if err != nil && !errors.As(err, &problems) {
 		return exitError{exitConfig, err}
+	}
+	if err == nil {
+		if _, perr := prices(c); perr != nil {
+			problems = config.Problems{{File: path, Path: "prices.overrides", Message: strings.TrimPrefix(perr.Error(), "prices.overrides: ")}}
+			err = problems
+		}
 	}
 	if asJSON {
 		answer := struct {

@@ -20,7 +20,8 @@ func newExport(e *env) *cobra.Command {
 	var file, address, out, from, to string
 	cmd := &cobra.Command{
 		Use: "export", Short: "Write calls as NDJSON, newest first; import reads them back", Args: cobra.NoArgs,
-		Long: "Export asks the running server (SHEEPGATE_ADMIN_KEY); with --config it opens the store of a\nserver that is stopped.",
+		Long:    "Export asks the running server (SHEEPGATE_ADMIN_KEY); with --config it opens the store of a\nserver that is stopped.",
+		Example: "  sheepgate export --from -24h > calls.ndjson\n  sheepgate export --config sheepgate.yaml --out calls.ndjson",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			q := store.List{Limit: store.MaxPage}
 			if q.From, err = parseTime("from", from); err != nil {

@@ -27,6 +27,7 @@ func newImport(e *env) *cobra.Command {
 		Long: "Import reads calls in the form that export writes. With --config it opens the store of a\n" +
 			"server that is stopped; else it sends them to the running one (SHEEPGATE_ADMIN_KEY).\n" +
 			"Lines that are no call are named and left out: the exit code is then 1.",
+		Example: "  sheepgate import --ndjson calls.ndjson\n  sheepgate export --url http://a:8080 | sheepgate import --ndjson - --url http://b:8080",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			in, err := openInput(e, ndjson)
 			if err != nil {

@@ -19,6 +19,7 @@ func newInit(e *env) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use: "init", Short: "Write a commented " + defaultConfig + " and its schema; never overwrites", Args: cobra.NoArgs,
+		Long: "Init writes sheepgate.yaml, with comments, and the schema that editors check it with. Providers\nwhose usual variable is set (OPENAI_API_KEY …) are switched on. Nothing is overwritten.",
 		RunE: func(*cobra.Command, []string) error { return initFiles(e, dir) },
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "folder to write to")
@@ -30,7 +31,10 @@ func initFiles(e *env, dir string) error {
 		return err
 	}
 	file := filepath.Join(dir, defaultConfig)
-	if err := writeNew(file, exampleFor(e.environ)); err != nil {
+	text, ready := exampleFor(e.environ)
+	if err := writeNew(file, text); errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("%s is there already and stays as it is", file)
+	} else if err != nil {
 		return err
 	}
 	fmt.Fprintf(e.stdout, "wrote %s\n", file)
@@ -43,16 +47,20 @@ func initFiles(e *env, dir string) error {
 	default:
 		fmt.Fprintf(e.stdout, "wrote %s\n", schema)
 	}
-	fmt.Fprintln(e.stdout, "next: sheepgate serve")
+	serve := "sheepgate serve"
+	if filepath.Clean(dir) != "." {
+		serve += " --config " + file
+	}
+	if !ready {
+		serve = "switch a provider on in " + file + ", then " + serve
+	}
+	fmt.Fprintln(e.stdout, "next:", serve)
 	return nil
 }
 
 // writeNew writes a file that does not exist yet.
 func writeNew(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s is there already: %w", path, os.ErrExist)
-	}
 	if err != nil {
 		return err
 	}
@@ -63,8 +71,9 @@ func writeNew(path string, data []byte) error {
 var exampleProvider = regexp.MustCompile(`^  (?:# )?([a-z]+: \{ key: env:([A-Z_]+_API_KEY) \})$`)
 
 // exampleFor is the example with those providers switched on whose variable is
-// set, so that what init wrote can be served at once.
-func exampleFor(environ []string) []byte {
+// set, so that what init wrote can be served at once. ready tells whether there
+// is one.
+func exampleFor(environ []string) (text []byte, ready bool) {
 	lines := bytes.Split(config.Example, []byte("\n"))
 	for i, line := range lines {
 		m := exampleProvider.FindSubmatch(line)
@@ -73,9 +82,9 @@ func exampleFor(environ []string) []byte {
 		}
 		mark := "  # "
 		if slices.ContainsFunc(environ, func(s string) bool { return strings.HasPrefix(s, string(m[2])+"=") && len(s) > len(m[2])+1 }) {
-			mark = "  "
+			mark, ready = "  ", true
 		}
 		lines[i] = append([]byte(mark), m[1]...)
 	}
-	return bytes.Join(lines, []byte("\n"))
+	return bytes.Join(lines, []byte("\n")), ready
 }

@@ -10,12 +10,13 @@ import (
 
 func newKey(e *env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "key", Short: "Manage keys", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use: "key", Short: "Manage keys",
 	}
+	group(cmd)
 	var file string
 	reset := &cobra.Command{
 		Use: "reset-admin", Short: "Make a new admin key and print it; the old one ends", Args: cobra.NoArgs,
+		Long: "Reset-admin makes a new admin key in the data folder of the configuration and prints it, once. A\nrunning server takes it at its next start; until then the old one is good.",
 		RunE: func(*cobra.Command, []string) (err error) {
 			c, err := loadConfig(e, file)
 			if err != nil {

@@ -14,13 +14,15 @@ import (
 
 func newPrices(e *env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "prices", Short: "Show what models cost", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use: "prices", Short: "Show what models cost",
 	}
+	group(cmd)
 	var asJSON bool
 	var vendor string
 	list := &cobra.Command{
 		Use: "list [TEXT]", Short: "List the price catalogue, in USD per million tokens as of now", Args: cobra.MaximumNArgs(1),
+		Long:    "List shows the built-in price catalogue, in USD per million tokens as of now: all of it, or the\nmodels whose provider/name holds TEXT. Rows of your own (prices.overrides) are not in it.",
+		Example: "  sheepgate prices list claude\n  sheepgate prices list --provider openai --json",
 		RunE: func(_ *cobra.Command, args []string) error {
 			c := price.Default()
 			models := []price.Model{}
@@ -31,6 +33,10 @@ func newPrices(e *env) *cobra.Command {
 			}
 			if asJSON {
 				return writeJSON(e.stdout, map[string]any{"version": c.Version(), "models": models})
+			}
+			if len(models) == 0 {
+				fmt.Fprintln(e.stderr, "no model matches")
+				return nil
 			}
 			return priceTable(e, models, time.Now())
 		},

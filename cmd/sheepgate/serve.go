@@ -44,13 +44,16 @@ func newServe(e *env) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the gateway", Args: cobra.NoArgs,
+		Long: "Serve runs the gateway, the API, /v1/metrics and the console on one address. Without a file the\n" +
+			"environment alone counts: every provider whose usual variable is set (OPENAI_API_KEY …) is\n" +
+			"configured, and each key of the file may be set as SHEEPGATE_SECTION_KEY.\n\n" +
+			"The first start makes the admin key and shows it once. SIGTERM or Ctrl-C lets streams finish, 25 s\n" +
+			"at most (timeouts.drain); a second one ends at once.",
+		Example: "  sheepgate serve\n  OPENAI_API_KEY=... SHEEPGATE_LISTEN=127.0.0.1:9000 sheepgate serve\n  sheepgate serve --config /etc/sheepgate.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, warnings, err := config.Load(configPath(file), config.Options{Environ: e.environ, Known: known()})
-			for _, w := range warnings {
-				fmt.Fprintln(e.stderr, "warning:", w)
-			}
+			c, err := loadConfig(e, file)
 			if err != nil {
-				return exitError{exitConfig, err}
+				return err
 			}
 			log := slog.New(slog.NewTextHandler(e.stderr, nil))
 			s, err := startServer(c, log, "")

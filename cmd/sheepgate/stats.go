@@ -33,6 +33,10 @@ func newStats(e *env) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "stats", Short: "Compare the models that a running server used", Args: cobra.NoArgs,
+		Long: "Stats compares the models that answered: latency, success, price and what a successful answer cost.\n" +
+			"Five stars are the cheapest; each doubling of the cost takes one away. It asks the server at --url\n" +
+			"with the admin key of SHEEPGATE_ADMIN_KEY.",
+		Example: "  sheepgate stats\n  sheepgate stats --from 2026-11-01 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			start, err := parseTime("from", from)
 			if err != nil {

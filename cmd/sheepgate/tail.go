@@ -21,7 +21,12 @@ func newTail(e *env) *cobra.Command {
 	var n int
 	cmd := &cobra.Command{
 		Use: "tail", Short: "Follow the calls of a running server as they end", Args: cobra.NoArgs,
+		Long:    "Tail prints each call of a running server as it ends: when, how, who answered, for whom, how long,\ntokens and cost. It asks the server at --url with the admin key of SHEEPGATE_ADMIN_KEY.",
+		Example: "  sheepgate tail\n  sheepgate tail --json -n 100 | jq .cost_nano_usd",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if n < 0 {
+				return exitError{exitUsage, fmt.Errorf("--lines: %d is less than 0", n)}
+			}
 			c, err := newClient(e, url)
 			if err != nil {
 				return err

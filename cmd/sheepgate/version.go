@@ -29,11 +29,18 @@ func version() string {
 }
 
 func newVersion(e *env) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(e.stdout, "sheepgate %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			platform := runtime.GOOS + "/" + runtime.GOARCH
+			if asJSON {
+				return writeJSON(e.stdout, map[string]string{"version": version(), "go": runtime.Version(), "platform": platform})
+			}
+			_, err := fmt.Fprintf(e.stdout, "sheepgate %s %s %s\n", version(), runtime.Version(), platform)
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
