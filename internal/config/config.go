@@ -8,6 +8,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 )
@@ -158,18 +159,26 @@ const maxFileBytes = 4 << 20
 func Load(path string, o Options) (c *Config, warnings []Problem, err error) {
 	var data []byte
 	if path != "" {
-		st, err := os.Stat(path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("config: %w", err)
-		}
-		if st.Size() > maxFileBytes {
-			return nil, nil, fmt.Errorf("config: %s is %d bytes, more than %d", path, st.Size(), maxFileBytes)
-		}
-		if data, err = os.ReadFile(path); err != nil {
+		if data, err = readFile(path); err != nil {
 			return nil, nil, fmt.Errorf("config: %w", err)
 		}
 	}
 	return Parse(path, data, o)
+}
+
+// readFile reads a file of bounded length, whatever its size says: it may be
+// a device.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err == nil && len(data) > maxFileBytes {
+		err = fmt.Errorf("%s is longer than %d bytes", path, maxFileBytes)
+	}
+	return data, err
 }
 
 // Parse is Load for a file that has been read: path only names it.
@@ -178,8 +187,8 @@ func Parse(path string, data []byte, o Options) (c *Config, warnings []Problem, 
 	c = Default()
 	if path == "" {
 		l.fromEnvironment(c)
-	} else {
-		l.decodeFile(c, data)
+	} else if !l.decodeFile(c, data) {
+		return nil, nil, l.errors
 	}
 	l.overlay(c)
 	l.check(c)

@@ -135,6 +135,10 @@ func TestMistakes(t *testing.T) {
 	bad("x: &a {}\n<<: *a\n", "f.yaml:1:1: x: unknown key", "f.yaml:2:1: merge keys (<<) are not supported: write the keys out")
 	// form
 	bad("listen: [\n", "f.yaml:1:9: not YAML: sequence end token ']' not found")
+	bad("listen: x\nlimits: \"\x00\"\n", "f.yaml:2:10: not text: the byte 0x00; the file is YAML in UTF-8")
+	bad("# é\xff\n", "f.yaml:1:4: not text: the byte 0xff; the file is YAML in UTF-8")
+	bad("\xff\xfel\x00i\x00", "f.yaml:1:1: not text: the byte 0xff; the file is YAML in UTF-8")
+	bad("timeouts:\n\tconnect: 5s\n", "f.yaml:2:1: not YAML: found character ' ' that cannot start any token")
 	bad("listen: a\n---\nlisten: b\n", "f.yaml:3:1: a second YAML document: the configuration is one")
 	bad("- a\n", "f.yaml:1:1: must be a section of keys, not a list")
 	bad("hello\n", "f.yaml:1:1: must be a section of keys, not a single value")
@@ -304,6 +308,13 @@ func TestOffline(t *testing.T) {
 	}
 }
 
+func TestWindowsFile(t *testing.T) {
+	c, _ := parse(t, "\xef\xbb\xbflisten: 127.0.0.1:1\r\nproviders:\r\n  openai:\r\n")
+	if c.Listen != "127.0.0.1:1" || len(c.Providers) != 1 {
+		t.Errorf("listen %q, providers %+v", c.Listen, c.Providers)
+	}
+}
+
 func TestLoadFile(t *testing.T) {
 	if _, _, err := Load(filepath.Join(t.TempDir(), "none.yaml"), Options{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v, want ErrNotExist", err)
@@ -311,6 +322,9 @@ func TestLoadFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	if err := os.WriteFile(path, []byte("x: 1"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if _, _, err := Load("/dev/zero", Options{}); err == nil || !strings.Contains(err.Error(), "is longer than 4194304 bytes") {
+		t.Errorf("a file without an end: %v", err)
 	}
 	_, _, err := Load(path, Options{})
 	if err == nil || !strings.HasPrefix(err.Error(), path+":1:1: x: unknown key") {

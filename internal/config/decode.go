@@ -1,11 +1,14 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -18,8 +21,16 @@ const (
 	maxNodes = 50_000 // values read, aliases followed: stops a billion laughs
 )
 
-// decodeFile reads the YAML in data into c.
-func (l *loader) decodeFile(c *Config, data []byte) {
+// decodeFile reads the YAML in data into c. It reports whether data is YAML at
+// all: if not, nothing else can be said of it.
+func (l *loader) decodeFile(c *Config, data []byte) bool {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors write this mark
+	if i := notText(data); i >= 0 {
+		line := bytes.Count(data[:i], []byte("\n"))
+		column := utf8.RuneCount(data[bytes.LastIndexByte(data[:i], '\n')+1 : i])
+		l.failAt(place{line: line + 1, column: column + 1}, "", "not text: the byte 0x%02x; the file is YAML in UTF-8", data[i])
+		return false
+	}
 	file, err := parseYAML(data)
 	if err != nil {
 		at, msg := place{line: 1, column: 1}, err.Error()
@@ -29,8 +40,8 @@ func (l *loader) decodeFile(c *Config, data []byte) {
 				at = tokenPlace(tk)
 			}
 		}
-		l.failAt(at, "", "not YAML: %s", msg)
-		return
+		l.failAt(at, "", "not YAML: %s", printable(msg))
+		return false
 	}
 	var body ast.Node
 	for _, doc := range file.Docs {
@@ -39,15 +50,41 @@ func (l *loader) decodeFile(c *Config, data []byte) {
 		}
 		if body != nil {
 			l.failAt(nodePlace(doc.Body), "", "a second YAML document: the configuration is one")
-			return
+			return false
 		}
 		body = doc.Body
 	}
 	if body == nil {
-		return
+		return true
 	}
 	d := decoder{loader: l, anchors: map[string]ast.Node{}}
 	d.value(reflect.ValueOf(c).Elem(), body, "", 0)
+	return true
+}
+
+// notText is where data holds a byte that no text in UTF-8 has, or -1.
+func notText(data []byte) int {
+	for i := 0; i < len(data); {
+		r, n := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && n == 1 || r < ' ' && r != '\n' && r != '\r' && r != '\t' || r == 0x7f {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+// printable is a message of the parser, which repeats what it read.
+func printable(msg string) string {
+	if len(msg) > 200 {
+		msg = strings.ToValidUTF8(msg[:200], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, msg)
 }
 
 // parseYAML parses data. The parser has panicked on broken input before; what
