@@ -12,7 +12,7 @@ const afterFailure = 4000
 // takes, so that a page never spends more than a fifth of the server's time.
 // What could not be had is asked for again.
 export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, live: boolean): Loaded<V> {
-  const [state, set] = useState<{ key: string; value?: V; error?: Failure; loading: boolean }>({ key, loading: true })
+  const [state, set] = useState<{ of?: string; value?: V; error?: Failure; loading: boolean }>({ loading: true })
   const job = useRef({ load, key, took: 0, ended: 0, running: false, dirty: false, timer: 0 as any, abort: undefined as AbortController | undefined })
   job.current.load = load
 
@@ -28,11 +28,11 @@ export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V
     try {
       const value = await j.load(abort.signal)
       if (abort.signal.aborted) return
-      set({ key: mine, value, loading: false })
+      set({ of: mine, value, loading: false })
     } catch (e) {
       if (abort.signal.aborted) return
       const error = e instanceof Failure ? e : new Failure(-1, 'bug', String(e))
-      set(s => ({ ...s, error, loading: false }))
+      set(s => ({ ...s, value: s.of === mine ? s.value : undefined, error, loading: false })) // never the numbers of something else
       if (error.passing) wait = afterFailure
     }
     j.took = performance.now() - begun
@@ -52,7 +52,7 @@ export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V
 
   useEffect(() => {
     job.current.key = key
-    set(s => ({ key, value: s.value, loading: true }))
+    set(s => ({ of: s.of, value: s.value, loading: true }))
     run()
     return () => { clearTimeout(job.current.timer); job.current.abort?.abort() }
   }, [key])

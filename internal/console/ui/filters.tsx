@@ -10,10 +10,10 @@ import { dims as allDims, go, noFilter, only, useRoute, type Dim } from './url'
 const codes = ['2xx', '4xx', '429', '5xx', 'canceled']
 
 // FilterBar chooses what is shown: which Calls, and the range of time.
-export function FilterBar({ me, dims, range, search, children }: { me: Me; dims: Dim[]; range?: Range; search?: boolean; children?: ComponentChildren }) {
+export function FilterBar({ me, dims, search, children }: { me: Me; dims: Dim[]; search?: boolean; children?: ComponentChildren }) {
   const { params } = useRoute()
   const { t } = useLocal()
-  const shown = range ?? rangeOf(params, Date.now() / 1000, days())
+  const shown = rangeOf(params, Date.now() / 1000, days())
   const values = useValues(dims, shown)
   const any = allDims.some(d => params.has(d)) || params.has('tag') || params.has('q')
   const name = (d: string, v: string) => v === 'canceled' ? t('canceled') : v === '2xx' ? t('ok') : d === 'error_class' ? classWord(t, v) : v

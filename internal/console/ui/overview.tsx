@@ -40,7 +40,7 @@ export function Overview({ me }: { me: Me }) {
   return (
     <main class="page" id="main" tabIndex={-1}>
       <h1 class="unseen">{t('overview')}</h1>
-      <FilterBar me={me} dims={['model', 'provider', 'key']} range={value?.range} />
+      <FilterBar me={me} dims={['model', 'provider', 'key']} />
       {error && <Problem error={error} retry={reload} stale={!!value} />}
       {!value && !error && <Skeleton />}
       {value && (
@@ -92,7 +92,7 @@ function Charts({ numbers: { range, all, cost, costStep, causes } }: { numbers: 
       { name: t('input'), color: 'var(--c-in)', values: col('input_tokens'), total: f.short(total('input_tokens')) },
       { name: t('output'), color: 'var(--c-out)', values: col('output_tokens'), total: f.short(total('output_tokens')) },
     ]
-    return { times, requests: outcomes(all, times, t, n => f.rough(n, 4), pick), failing, latency, tokens }
+    return { times, requests: outcomes(all, times, t, n => n !== null && n < 10_000 ? f.int(n) : f.rough(n), pick), failing, latency, tokens }
   }, [range, all, f, zone, first])
   const money = useMemo(() => {
     const i = 0 // cost_nano_usd is the first measure

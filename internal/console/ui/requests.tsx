@@ -19,14 +19,14 @@ const afterFailure = 4000
 
 // A List is read page by page: each remembers its last Call and the cursor
 // behind it.
-interface List { calls: Call[]; pages: { last: string; next: string }[]; loading: boolean; error?: Failure }
+interface List { of: string; calls: Call[]; pages: { last: string; next: string }[]; loading: boolean; error?: Failure }
 
 export function Requests({ me }: { me: Me }) {
   const { params } = useRoute()
   const { t, f } = useLocal()
   const [paused, setPaused] = useState(false)
   const [missed, setMissed] = useState(0)
-  const [list, set] = useState<List>({ calls: [], pages: [], loading: true })
+  const [list, set] = useState<List>({ of: '', calls: [], pages: [], loading: true })
   const [chosen, choose] = useState<string | null>(params.get('call'))
   const rows = useRef<HTMLDivElement>(null)
   const abort = useRef<AbortController | undefined>(undefined)
@@ -58,11 +58,11 @@ export function Requests({ me }: { me: Me }) {
     try {
       const got = await get<Page>(search(cursor), mine.signal)
       const end = { last: got.calls.at(-1)?.id ?? '', next: got.next }
-      set(l => cursor ? { calls: merge(l.calls, got.calls), pages: [...l.pages, end], loading: false } : { calls: merge(arrived.current, got.calls), pages: [end], loading: false })
+      set(l => cursor ? { ...l, calls: merge(l.calls, got.calls), pages: [...l.pages, end], loading: false } : { of: key, calls: merge(arrived.current, got.calls), pages: [end], loading: false })
     } catch (e) {
       if (mine.signal.aborted) return
       const error = e instanceof Failure ? e : new Failure(-1, 'bug', String(e))
-      set(l => ({ ...l, loading: false, error }))
+      set(l => ({ ...l, ...(l.of !== key && { calls: [], pages: [] }), loading: false, error })) // never the Calls of another filter
       if (error.passing) setTimeout(() => { if (!mine.signal.aborted) load(cursor) }, afterFailure)
     }
   }, [key])
@@ -131,14 +131,14 @@ export function Requests({ me }: { me: Me }) {
           </button>
         )}
       </FilterBar>
-      {list.error && <Problem error={list.error} retry={() => load('')} stale={list.calls.length > 0} />}
+      {list.error && <Problem error={list.error} retry={() => load('')} stale={list.pages.length > 0} />}
       {none && !filtered ? <Empty me={me} /> : (
         <>
           {!(open && alone) && <Strip filter={filter} text={text} paused={paused} />}
           <div class={'split' + (open ? ' open' : '')}>
             {!(open && alone) && (
               <Rows box={rows} calls={list.calls} at={index} open={open} loading={list.loading} none={none} long={range.to - range.from > 86400} tall={narrow}
-                onOpen={show} more={next && !list.loading ? () => load(next) : undefined} />
+                onOpen={show} ended={list.pages.length > 0 && !next && !list.error} more={next && !list.loading ? () => load(next) : undefined} />
             )}
             {open && <Detail id={open} known={list.calls.find(c => c.id === open)} onClose={close} />}
           </div>

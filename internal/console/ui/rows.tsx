@@ -18,11 +18,12 @@ interface RowsProps {
   box: { current: HTMLDivElement | null }; calls: Call[]; at: number; open: string | null; loading: boolean; none: boolean
   long: boolean // the range is: times need their day
   tall: boolean // a row has two lines
+  ended: boolean // there are no more
   onOpen: (c: Call) => void; more?: () => void
 }
 
 // Rows draws only what is in sight.
-export function Rows({ box, calls, at, open, loading, none, long, tall, onOpen, more }: RowsProps) {
+export function Rows({ box, calls, at, open, loading, none, long, tall, ended, onOpen, more }: RowsProps) {
   const { t, f, zone } = useLocal()
   const [view, setView] = useState({ top: 0, height: 800 })
   const height = tall ? tallRow : rowHeight
@@ -79,7 +80,7 @@ export function Rows({ box, calls, at, open, loading, none, long, tall, onOpen, 
       </table>
       {loading && <p class="note center" role="status">{t('loading')}</p>}
       {none && <p class="note center">{t('no_match')} <button class="link" onClick={() => go({ ...noFilter, range: '90d', from: null, to: null })}>{t('widen')}</button></p>}
-      {!loading && !none && !more && <p class="note center">{t('end')}</p>}
+      {!loading && !none && ended && <p class="note center">{t('end')}</p>}
     </div>
   )
 }

@@ -33,7 +33,7 @@ export function Problem({ error, retry, stale }: { error: Failure; retry: () => 
   return (
     <div class="problem" role="alert">
       <Icon name="warn" />
-      <span><b>{t(error.status === 0 ? 'offline' : 'failed')}</b> {error.status === 0 ? '' : error.message + '. '}{error.passing && t('again')} {stale && t('stale')}</span>
+      <span><b>{t(error.status === 0 ? 'offline' : 'failed')}</b> {error.status === 0 ? '' : (error.code === 'store_unavailable' ? t('store_unavailable') : error.message + '.') + ' '}{error.passing && t('again')} {stale && t('stale')}</span>
       <button class="button" onClick={retry}>{t('retry')}</button>
     </div>
   )
