@@ -312,7 +312,7 @@ func (c check) run(t *testing.T, name string, settings map[string]any, orders ma
 	}
 }
 
-const rows = 6000 // of the long list
+const rows = 4000 // of the long list
 
 func TestConsole(t *testing.T) {
 	node, chromium := tools(t)
