@@ -252,7 +252,7 @@ func (x *exchange) left() bool {
 // fail answers with e, unless the client has part of an answer or is gone.
 func (x *exchange) fail(e *llm.Error) {
 	c := x.call
-	e.Msg, e.Code, e.Param = x.redact(e.Msg), x.redact(e.Code), x.redact(e.Param)
+	x.redactError(e)
 	if e.Class == llm.Canceled || x.left() {
 		c.Status = call.Canceled
 		c.Error = call.Error{Class: llm.Canceled, Message: "the client closed the request"}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+
+	"github.com/sheepgate/sheepgate/internal/llm"
 )
 
 const (
@@ -13,6 +15,11 @@ const (
 
 // redact cuts known secrets out of what an upstream said.
 func (x *exchange) redact(s string) string { return redact(s, x.c.Secrets) }
+
+// redactError cuts known secrets out of all that a client sees of e.
+func (x *exchange) redactError(e *llm.Error) {
+	e.Msg, e.Code, e.Param = x.redact(e.Msg), x.redact(e.Code), x.redact(e.Param)
+}
 
 // redact cuts secrets out of s, and the beginning of one at its end: messages
 // are cut to a length before they come here.

@@ -126,7 +126,7 @@ func (a *attempt) broken(out *output, e *llm.Error) *llm.Error {
 		return e
 	}
 	if e.Class != llm.Canceled {
-		e.Msg = a.x.redact(e.Msg)
+		a.x.redactError(e)
 		out.fail(e)
 	}
 	return e

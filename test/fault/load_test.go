@@ -354,7 +354,7 @@ func TestIdleStreams(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has memory of its own")
 	}
-	streams := 3000
+	streams := 5000
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < uint64(2*streams+500) || testing.Short() {
 		streams = 200

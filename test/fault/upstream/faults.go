@@ -234,7 +234,10 @@ var Faults = map[string]Fault{
 		return x.Hold()
 	}),
 	"mid-echo": middle(func(x *Exchange) bool {
-		x.Chunk(strings.ReplaceAll(x.errorEvent(500), "inside a stream", "bad key "+x.key))
+		s := strings.ReplaceAll(x.errorEvent(500), "inside a stream", strings.Repeat("m", 485)+x.key)
+		s = strings.Replace(s, `"param":null,"code":500`, `"param":"`+x.key+`","code":"`+x.key+`"`, 1)
+		s = strings.Replace(s, `"status":"INTERNAL"`, `"status":"`+x.key+`"`, 1)
+		x.Chunk(strings.Replace(s, `"type":"api_error"`, `"type":"`+x.key+`"`, 1))
 		return x.Hold()
 	}),
 	"mid-stall": stall,

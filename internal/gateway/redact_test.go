@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestRedact(t *testing.T) {
+	const secret = "sk-0123456789abcdef"
+	check := func(in, want string) {
+		t.Helper()
+		if got := redact(in, []string{secret, "short"}); got != want {
+			t.Errorf("redact(%q) = %q, want %q", in, got, want)
+		}
+	}
+	check("", "")
+	check("nothing short", "nothing short")
+	check("a "+secret+" b "+secret, "a [redacted] b [redacted]")
+	check("cut within "+secret[:12], "cut within [redacted]")
+	check("cut within "+secret[:minSecret], "cut within [redacted]")
+	check("too little to tell "+secret[:minSecret-1], "too little to tell "+secret[:minSecret-1])
+	check(secret[:12]+" in the middle", secret[:12]+" in the middle")
+}
+
+// FuzzClean: no body that passes as clean says a secret to who decodes it.
+func FuzzClean(f *testing.F) {
+	const secret = "sk-0123456789abcdef"
+	c := &Config{Secrets: []string{secret}}
+	f.Add([]byte(`{"error":{"message":"` + secret + `"}}`))
+	f.Add([]byte(`{"error":{"message":"\u0073k-0123456789abcdef"}}`))
+	f.Add([]byte(`{"sk-01234567\u0038\u0039abcdef":1}`))
+	f.Add([]byte(`["sk-0123456789\u0061bc"]`))
+	f.Add([]byte(`{"error":{"message":"fine \\ \"quoted\""}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if !c.clean(body) {
+			return
+		}
+		var v any
+		if err := json.Unmarshal(body, &v); err != nil {
+			t.Fatalf("%q is clean and no JSON: %v", body, err)
+		}
+		var walk func(any)
+		walk = func(v any) {
+			switch v := v.(type) {
+			case string:
+				if strings.Contains(v, secret) {
+					t.Fatalf("%q holds the secret", body)
+				}
+			case []any:
+				for _, e := range v {
+					walk(e)
+				}
+			case map[string]any:
+				for k, e := range v {
+					walk(k)
+					walk(e)
+				}
+			}
+		}
+		walk(v)
+	})
+}
