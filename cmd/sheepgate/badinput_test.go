@@ -328,8 +328,12 @@ func TestBadBodies(t *testing.T) {
 		head := "POST " + f.path + " HTTP/1.1\nHost: x\nX-Api-Key: " + badKey + "\nContent-Length: "
 		for _, missing := range []int{100, 0} {
 			r := s.exchange(t, head+strconv.Itoa(len(f.body)+1+missing), []byte(f.body+"}"), true)
-			r.errorOf(t, f.path+" half closed", f.dialect, llm.StatusClientClosed, "closed")
 			id := r.header.Get("Sheepgate-Call-Id")
+			if missing == 0 && r.status == 200 && s.call(t, id).Status == call.Success { // the answer was there before the end was seen
+				s.ids = append(s.ids, id)
+				continue
+			}
+			r.errorOf(t, f.path+" half closed", f.dialect, llm.StatusClientClosed, "closed")
 			if s.ids = append(s.ids, id); s.call(t, id).Status != call.Canceled {
 				t.Errorf("%s half closed: %+v", f.path, s.call(t, id))
 			}

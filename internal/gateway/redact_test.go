@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -37,7 +38,9 @@ func FuzzClean(f *testing.F) {
 			return
 		}
 		var v any
-		if err := json.Unmarshal(body, &v); err != nil {
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.UseNumber()
+		if err := dec.Decode(&v); err != nil {
 			t.Fatalf("%q is clean and no JSON: %v", body, err)
 		}
 		var walk func(any)
