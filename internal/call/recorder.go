@@ -47,12 +47,16 @@ type Recorder struct {
 	log       *slog.Logger
 	observers []func(*Call)
 	sinks     []Sink
-	queue     chan Entry
+	wake      chan struct{} // has a token when the queue is no longer empty, a batch is full, or it is closed
 	done      chan struct{}
+	cancel    context.CancelFunc // ends retries
 
-	closeMu sync.RWMutex // held for reading while Add may send
-	closed  bool
-	cancel  context.CancelFunc // ends retries
+	mu     sync.Mutex
+	queue  [queueLen]Entry // a ring: the oldest at head
+	head   int
+	len    int
+	room   chan struct{} // closed once there is room again; nil if nobody waits for it
+	closed bool
 
 	pending atomic.Int64
 	lost    atomic.Int64
@@ -63,7 +67,7 @@ type Recorder struct {
 // quick; sinks run one after another in the Recorder's own goroutine.
 func NewRecorder(log *slog.Logger, observers []func(*Call), sinks ...Sink) *Recorder {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &Recorder{log: log, observers: observers, sinks: sinks, queue: make(chan Entry, queueLen), done: make(chan struct{}), cancel: cancel}
+	r := &Recorder{log: log, observers: observers, sinks: sinks, wake: make(chan struct{}, 1), done: make(chan struct{}), cancel: cancel}
 	go r.run(ctx)
 	return r
 }
@@ -73,26 +77,49 @@ func (r *Recorder) Add(c *Call, x *Exchange) {
 	for _, observe := range r.observers {
 		observe(c)
 	}
-	r.closeMu.RLock()
-	defer r.closeMu.RUnlock()
-	if r.closed {
+	r.mu.Lock()
+	if r.len == queueLen && !r.closed {
+		r.hold()
+	}
+	if r.closed || r.len == queueLen {
+		r.mu.Unlock()
 		r.lost.Add(1)
 		return
 	}
+	r.queue[(r.head+r.len)%queueLen] = Entry{c, x}
+	r.len++
 	r.pending.Add(1)
-	e := Entry{c, x}
-	select {
-	case r.queue <- e:
-		return
-	default:
+	n := r.len
+	r.mu.Unlock()
+	if n == 1 || n == maxBatch { // and for none in between: a goroutine that wakes costs more than this function
+		r.signal()
 	}
+}
+
+// hold waits until the queue has room, for as long as a handler may be held.
+// The lock is held before and after.
+func (r *Recorder) hold() {
 	t := time.NewTimer(maxHold)
 	defer t.Stop()
+	for over := false; !over && r.len == queueLen && !r.closed; {
+		if r.room == nil {
+			r.room = make(chan struct{})
+		}
+		room := r.room
+		r.mu.Unlock()
+		select {
+		case <-room:
+		case <-t.C:
+			over = true
+		}
+		r.mu.Lock()
+	}
+}
+
+func (r *Recorder) signal() {
 	select {
-	case r.queue <- e:
-	case <-t.C:
-		r.pending.Add(-1)
-		r.lost.Add(1)
+	case r.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -109,12 +136,11 @@ func (r *Recorder) Failing() bool { return r.failing.Load() }
 // Close takes no more Calls and waits until those taken are in the sinks, or
 // ctx ends; what is left then is lost.
 func (r *Recorder) Close(ctx context.Context) error {
-	r.closeMu.Lock()
-	if !r.closed {
-		r.closed = true
-		close(r.queue)
-	}
-	r.closeMu.Unlock()
+	r.mu.Lock()
+	r.closed = true
+	r.free()
+	r.mu.Unlock()
+	r.signal()
 	select {
 	case <-r.done:
 		return nil
@@ -128,8 +154,11 @@ func (r *Recorder) Close(ctx context.Context) error {
 func (r *Recorder) run(ctx context.Context) {
 	defer close(r.done)
 	batch := make([]Entry, 0, maxBatch)
-	for e := range r.queue {
-		batch = r.fill(append(batch[:0], e))
+	for {
+		batch = r.next(batch[:0])
+		if len(batch) == 0 {
+			return
+		}
 		for _, s := range r.sinks {
 			r.write(ctx, s, batch)
 		}
@@ -138,22 +167,54 @@ func (r *Recorder) run(ctx context.Context) {
 	}
 }
 
-// fill gathers what else is queued or comes within the gathering time.
-func (r *Recorder) fill(batch []Entry) []Entry {
-	t := time.NewTimer(gather)
-	defer t.Stop()
-	for len(batch) < maxBatch {
+// next appends a batch: what comes within the gathering time of its first Call.
+// It appends nothing once the Recorder is closed and empty.
+func (r *Recorder) next(batch []Entry) []Entry {
+	var late <-chan time.Time
+	for {
+		r.mu.Lock()
+		n, closed := r.len, r.closed
+		if closed || n >= maxBatch {
+			batch = r.take(batch)
+			r.mu.Unlock()
+			return batch
+		}
+		r.mu.Unlock()
+		if n > 0 && late == nil {
+			t := time.NewTimer(gather)
+			defer t.Stop()
+			late = t.C
+		}
 		select {
-		case e, ok := <-r.queue:
-			if !ok {
-				return batch
-			}
-			batch = append(batch, e)
-		case <-t.C:
+		case <-r.wake:
+		case <-late:
+			r.mu.Lock()
+			batch = r.take(batch)
+			r.mu.Unlock()
 			return batch
 		}
 	}
+}
+
+// take moves at most a batch out of the queue. The lock is held.
+func (r *Recorder) take(batch []Entry) []Entry {
+	n := min(r.len, maxBatch)
+	for range n {
+		batch = append(batch, r.queue[r.head])
+		r.queue[r.head] = Entry{}
+		r.head = (r.head + 1) % queueLen
+	}
+	r.len -= n
+	r.free()
 	return batch
+}
+
+// free wakes those who wait for room. The lock is held.
+func (r *Recorder) free() {
+	if r.room != nil {
+		close(r.room)
+		r.room = nil
+	}
 }
 
 // write offers batch to s until it is taken or ctx ends: a sink in trouble
