@@ -329,7 +329,7 @@ func TestBadBodies(t *testing.T) {
 		for _, missing := range []int{100, 0} {
 			r := s.exchange(t, head+strconv.Itoa(len(f.body)+1+missing), []byte(f.body+"}"), true)
 			id := r.header.Get("Sheepgate-Call-Id")
-			if missing == 0 && r.status == 200 && s.call(t, id).Status == call.Success { // the answer was there before the end was seen
+			if missing == 0 && r.status == 200 && len(r.body) > 0 { // the answer had begun before the end was seen
 				s.ids = append(s.ids, id)
 				continue
 			}
