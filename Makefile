@@ -35,4 +35,4 @@ FUZZTIME ?= 30s
 fuzz: # each target for FUZZTIME; one that is given for itself: make fuzz FUZZ=FuzzScan
 	@set -e; for d in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal monitor test 2>/dev/null | xargs -n1 dirname | sort -u); do \
 	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f .*/\1/p' $$d/*_test.go | grep -x "$(or $(FUZZ),.*)"); do \
-	    echo "fuzz: $$d $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$d; done; done
+	    echo "fuzz: $$d $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s ./$$d; done; done
