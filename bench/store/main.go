@@ -8,7 +8,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -233,7 +232,7 @@ func timed(ctx context.Context, dir string, q question) (first, again time.Durat
 	if err != nil {
 		return 0, 0, err
 	}
-	var firsts, agains []time.Duration
+	var firsts, repeats []time.Duration
 	for range 5 {
 		cmd := exec.CommandContext(ctx, self, "-dir", dir, "-ask", string(text))
 		cmd.Stderr = os.Stderr
@@ -245,11 +244,11 @@ func timed(ctx context.Context, dir string, q question) (first, again time.Durat
 		if err := json.Unmarshal(out, &t); err != nil {
 			return 0, 0, err
 		}
-		firsts, agains = append(firsts, t.First), append(agains, t.Again)
+		firsts, repeats = append(firsts, t.First), append(repeats, t.Again)
 	}
 	slices.Sort(firsts)
-	slices.Sort(agains)
-	return firsts[2], agains[2], nil
+	slices.Sort(repeats)
+	return firsts[2], repeats[2], nil
 }
 
 // answer is the child: it opens the store and times the questions.
@@ -275,9 +274,7 @@ func answer(ctx context.Context, dir, text string) error {
 			return err
 		}
 	}
-	w := bufio.NewWriter(os.Stdout)
-	defer w.Flush()
-	return json.NewEncoder(w).Encode(t)
+	return json.NewEncoder(os.Stdout).Encode(t)
 }
 
 // together asks all at once, as a page does.

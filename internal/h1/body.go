@@ -55,7 +55,7 @@ func (b *body) readPlain(p []byte) (n int, err error) {
 		if b.left == 0 {
 			return n, b.finish(nil)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 	}
@@ -111,7 +111,7 @@ func (b *body) readChunked(p []byte) (n int, err error) {
 			}
 		}
 		if err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			b.keep = false
@@ -181,7 +181,7 @@ func (b *body) step(line []byte) error {
 		}
 	case trailers:
 		if len(line) == 0 {
-			b.finish(nil)
+			_ = b.finish(nil)
 			return nil
 		}
 		if b.trailer += len(line) + 2; b.trailer > maxTrailer {
@@ -225,7 +225,7 @@ func (b *body) finish(err error) error {
 		b.err = io.EOF
 		return io.EOF
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		err = c.canceled(err)
 	}
 	c.end(false)
@@ -249,7 +249,7 @@ func (b *body) Close() error {
 	}
 	if b.c != nil {
 		b.keep = false
-		b.finish(errClosed)
+		_ = b.finish(errClosed)
 	}
 	b.err = errClosed
 	return nil

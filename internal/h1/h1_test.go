@@ -129,7 +129,7 @@ func TestReplies(t *testing.T) {
 			cancel()
 			var protocol *ProtocolError
 			switch {
-			case wantErr == errMalformed && !errors.As(err, &protocol), wantErr != errMalformed && !errors.Is(err, wantErr):
+			case errors.Is(wantErr, errMalformed) && !errors.As(err, &protocol), !errors.Is(wantErr, errMalformed) && !errors.Is(err, wantErr):
 				t.Errorf("%s: error %v, want %v", name, err, wantErr)
 			case wantErr == nil && (res.StatusCode != status || body != want):
 				t.Errorf("%s: %d %q, want %d %q", name, res.StatusCode, body, status, want)

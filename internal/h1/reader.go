@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -142,7 +143,7 @@ func (r *reader) head(limit int) ([]byte, error) {
 			r.fill()
 			continue
 		}
-		if r.err == io.EOF && len(b) > 0 {
+		if errors.Is(r.err, io.EOF) && len(b) > 0 {
 			return nil, io.ErrUnexpectedEOF
 		}
 		return nil, r.err

@@ -73,10 +73,10 @@ func (c *conn) response(req *http.Request, h *head) *http.Response {
 		// from a server that errs: not over a connection that is used again.
 		r.body.keep = keep && (req.Method == http.MethodHead || h.length <= 0 && !h.chunked)
 		res.Body = http.NoBody
-		r.body.finish(nil)
+		_ = r.body.finish(nil)
 	case h.length == 0:
 		res.Body = http.NoBody
-		r.body.finish(nil)
+		_ = r.body.finish(nil)
 	}
 	return res
 }
