@@ -134,9 +134,10 @@ func demo(ctx context.Context, e *env, o demoOptions) (err error) {
 	traffic := sim.TrafficOptions{Rate: o.rate, Speed: o.speed, Day: 24 * time.Hour, Seed: seed, Models: demoModels, Keys: apps[1:]}
 	wg.Go(func() { sim.Traffic(ctx, s.url, apps[0], traffic) })
 	if o.past > 0 {
-		traffic.Speed = 1
+		before := traffic
+		before.Speed = 1
 		wg.Go(func() {
-			err := remember(ctx, s.store, sim.PastOptions{Until: time.Now(), Span: 30 * 24 * time.Hour, Calls: o.past, Traffic: traffic, Targets: demoTargets})
+			err := remember(ctx, s.store, sim.PastOptions{Until: time.Now(), Span: 30 * 24 * time.Hour, Calls: o.past, Traffic: before, Targets: demoTargets})
 			if err != nil && ctx.Err() == nil {
 				s.log.Warn("the simulated past is not complete", "err", err)
 			}

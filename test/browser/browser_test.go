@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evanw/esbuild/pkg/api"
+
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/console"
 	"github.com/sheepgate/sheepgate/internal/llm"
@@ -396,5 +398,85 @@ func TestTypes(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), node, "node_modules/typescript/bin/tsc", "--project", ".").CombinedOutput()
 	if err != nil {
 		t.Errorf("tsc: %v\n%s", err, out)
+	}
+}
+
+// The page cuts time into the steps that the server cuts it into, in zones with
+// and without summer time: bars and days would stand beside their labels
+// otherwise.
+func TestStepsAreTheServers(t *testing.T) {
+	node, _ := tools(t)
+	dir := t.TempDir()
+	res := api.Build(api.BuildOptions{EntryPoints: []string{"../../internal/console/ui/time.ts"}, Outfile: filepath.Join(dir, "time.mjs"), Format: api.FormatESModule, Bundle: true, Write: true})
+	if len(res.Errors) > 0 {
+		t.Fatal(res.Errors)
+	}
+	type cut struct {
+		Zone          string
+		At, Step      int64
+		Start, After  int64 // of the step that holds At, and of the next
+		Wall          string
+		WallIsSkipped bool // by summer time, or comes twice
+	}
+	var cuts []cut
+	for _, name := range []string{"UTC", "Asia/Seoul", "America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Australia/Sydney"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"1m", "5m", "15m", "1h", "1d"} {
+			step, err := store.ParseStep(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			length := step.Fixed
+			if step.Days > 0 {
+				length = 24 * time.Hour
+			}
+			// Each hour and 7 minutes of the weeks in which clocks change, and of one in which none does.
+			for _, week := range []string{"2026-03-05", "2026-03-26", "2026-04-02", "2026-07-01", "2026-10-01", "2026-10-22", "2026-10-29"} {
+				begin, err := time.Parse(time.DateOnly, week)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for at := begin; at.Before(begin.AddDate(0, 0, 7)); at = at.Add(67 * time.Minute) {
+					start := step.Start(at, zone)
+					next := start
+					for probe := start.Add(length / 2); !next.After(start); probe = probe.Add(length / 4) {
+						next = step.Start(probe, zone)
+					}
+					wall := at.In(zone).Format("2006-01-02T15:04")
+					back, err := time.ParseInLocation("2006-01-02T15:04", wall, zone)
+					if err != nil {
+						t.Fatal(err)
+					}
+					cuts = append(cuts, cut{name, at.Unix(), int64(length / time.Second), start.Unix(), next.Unix(), wall, back.Unix() != at.Unix()})
+				}
+			}
+		}
+	}
+	text, err := json.Marshal(cuts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import { readFileSync } from 'node:fs'
+import { after, floor, unwall, wall } from './time.mjs'
+let wrong = 0
+for (const c of JSON.parse(readFileSync(0))) {
+  const got = [floor(c.At, c.Step, c.Zone), after(floor(c.At, c.Step, c.Zone), c.Step, c.Zone), wall(c.At, c.Zone), c.WallIsSkipped ? c.At : unwall(c.Wall, c.Zone)]
+  const want = [c.Start, c.After, c.Wall, c.At]
+  if (got.join() !== want.join() && wrong++ < 5) console.log(JSON.stringify({ ...c, got }))
+}
+process.exit(wrong ? 1 : 0)
+`
+	if err := os.WriteFile(filepath.Join(dir, "check.mjs"), []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), node, filepath.Join(dir, "check.mjs"))
+	cmd.Stdin = bytes.NewReader(text)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("of %d times some are cut otherwise: %v\n%s", len(cuts), err, out)
 	}
 }
