@@ -58,7 +58,7 @@ func ask(t *testing.T, c *Console, method, target string, body []byte, out any) 
 	w := httptest.NewRecorder()
 	begun := time.Now()
 	c.ServeHTTP(w, r)
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	var e struct {
