@@ -109,6 +109,26 @@ func (h Histogram) Merge(o Histogram) Histogram {
 	return h
 }
 
+// sumHistograms is the sum of many, faster than by Merge.
+func sumHistograms(list []Histogram) Histogram {
+	var n []int64 // by bucket
+	for _, h := range list {
+		if k := len(h); k > 0 && int(h[k-1].Bucket) >= len(n) {
+			n = append(n, make([]int64, int(h[k-1].Bucket)+1-len(n))...)
+		}
+		for _, c := range h {
+			n[c.Bucket] += c.N
+		}
+	}
+	var sum Histogram
+	for b, k := range n {
+		if k != 0 {
+			sum = append(sum, Count{int32(b), k})
+		}
+	}
+	return sum
+}
+
 // percentile is the nearest-rank one, in milliseconds.
 func (h Histogram) percentile(p int64) Value {
 	var total int64

@@ -65,7 +65,24 @@ type Groups struct {
 type group struct {
 	values []string
 	steps  map[int64]*Cell
-	total  Cell
+	total  Cell // with steps, only once they have been summed
+	summed bool
+}
+
+// sum makes total of the steps.
+func (x *group) sum() {
+	if x.summed || x.steps == nil {
+		return
+	}
+	x.summed = true
+	latency, ttft := make([]Histogram, 0, len(x.steps)), make([]Histogram, 0, len(x.steps))
+	for _, c := range x.steps {
+		sums := *c
+		latency, ttft = append(latency, c.Latency), append(ttft, c.TTFT)
+		sums.Latency, sums.TTFT = nil, nil
+		x.total.Merge(&sums)
+	}
+	x.total.Latency, x.total.TTFT = sumHistograms(latency), sumHistograms(ttft)
 }
 
 // NewGroups makes an empty collection.
@@ -75,7 +92,8 @@ func NewGroups(p *Plan) *Groups { return &Groups{p: p, groups: map[string]*group
 func GroupKey(values []string) string { return strings.Join(values, "\x00") }
 
 // Add merges a Cell into the group with the given values of GroupBy, at the
-// step that starts at step, in Unix seconds. It keeps values, not c.
+// step that starts at step, in Unix seconds. It keeps values, not c. Nothing is
+// added once Top or Result was asked for.
 func (g *Groups) Add(values []string, step int64, c *Cell) {
 	key := GroupKey(values)
 	x := g.groups[key]
@@ -84,8 +102,8 @@ func (g *Groups) Add(values []string, step int64, c *Cell) {
 		g.groups[key] = x
 		g.cells++
 	}
-	x.total.Merge(c)
 	if g.p.Step.IsZero() {
+		x.total.Merge(c)
 		return
 	}
 	if x.steps == nil {
@@ -118,6 +136,7 @@ func (g *Groups) ranked() []*group {
 	first := measures[g.p.Measures[0]].value
 	size := make(map[*group]float64, len(g.groups))
 	for _, x := range g.groups {
+		x.sum()
 		groups = append(groups, x)
 		size[x] = first(&x.total).number()
 	}
@@ -134,7 +153,7 @@ func (g *Groups) ranked() []*group {
 // of groups that are not among the top ones, by step.
 func (g *Groups) Result(rest *Groups) *Result {
 	groups := g.ranked()
-	other := &group{steps: map[int64]*Cell{}}
+	other := &group{steps: map[int64]*Cell{}, summed: true}
 	for range g.p.GroupBy {
 		other.values = append(other.values, Other)
 	}
@@ -155,6 +174,7 @@ func (g *Groups) Result(rest *Groups) *Result {
 	}
 	if rest != nil {
 		for _, x := range rest.groups {
+			x.sum()
 			fold(x)
 		}
 	}

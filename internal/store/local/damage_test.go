@@ -581,7 +581,7 @@ func FuzzPartial(f *testing.F) {
 	if _, err := s.Import(context.Background(), []*call.Call{testCall(1), testCall(2)}); err != nil {
 		f.Fatal(err)
 	}
-	p, err := rolled.compute(s.tails[0], 0, 1<<62)
+	p, err := byModel.rolled().compute(s.tails[0], 0, 1<<62)
 	if err != nil {
 		f.Fatal(err)
 	}

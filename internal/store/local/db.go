@@ -22,7 +22,7 @@ type db struct {
 	tail *sql.DB // one connection: batches are committed without waiting for the disk, and survive a kill
 	safe *sql.DB // reads, and the manifest's transactions: these survive a loss of power, too
 	add  *sql.Stmt
-	roll *sql.Stmt
+	roll [byModel + 1]*sql.Stmt // each rollup
 
 	fresh bool // it was made just now
 }
@@ -42,7 +42,8 @@ CREATE TABLE segments (
 CREATE TABLE rollups (
 	segment TEXT NOT NULL,
 	block   INTEGER NOT NULL,
-	rollup  BLOB NOT NULL, -- see encodePartial
+	hours   BLOB NOT NULL, -- see rollup, encodePartial
+	models  BLOB NOT NULL,
 	PRIMARY KEY (segment, block)
 ) WITHOUT ROWID;`
 
@@ -105,8 +106,12 @@ func (d *db) prepare() error {
 	if d.add, err = d.tail.Prepare("INSERT INTO tail (seq, batch) VALUES (?, ?)"); err != nil {
 		return err
 	}
-	d.roll, err = d.safe.Prepare("SELECT rollup FROM rollups WHERE segment = ? AND block = ?")
-	return err
+	for r, column := range map[rollup]string{byHour: "hours", byModel: "models"} {
+		if d.roll[r], err = d.safe.Prepare("SELECT " + column + " FROM rollups WHERE segment = ? AND block = ?"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A newerError is a database that a later Sheepgate made: it is left alone.
@@ -135,7 +140,7 @@ func passing(path string, err error) bool {
 
 func (d *db) close() error {
 	var err error
-	for _, s := range [...]*sql.Stmt{d.add, d.roll} {
+	for _, s := range [...]*sql.Stmt{d.add, d.roll[byHour], d.roll[byModel]} {
 		if s != nil {
 			err = errors.Join(err, s.Close())
 		}
@@ -231,7 +236,7 @@ func (d *db) segments(dir string) ([]*segment, error) {
 // change makes one step of the manifest happen: segments come and go, and the
 // tail's batches up to sealed go with them (0 leaves the tail alone).
 func (d *db) change(added, removed []*segment, sealed int64) error {
-	rollups := make([][][]byte, len(added))
+	rollups := make([][][byModel + 1][]byte, len(added))
 	for i, s := range added {
 		var err error
 		if rollups[i], err = s.rollups(); err != nil {
@@ -252,7 +257,7 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 	}
 	for i, s := range added {
 		for block, r := range rollups[i] {
-			if _, err := tx.Exec("INSERT INTO rollups (segment, block, rollup) VALUES (?, ?, ?)", s.name, block, r); err != nil {
+			if _, err := tx.Exec("INSERT INTO rollups (segment, block, hours, models) VALUES (?, ?, ?, ?)", s.name, block, r[byHour], r[byModel]); err != nil {
 				return err
 			}
 		}
@@ -272,10 +277,10 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 	return tx.Commit()
 }
 
-// rollup reads a block's; nil if there is none that can be read.
-func (d *db) rollup(ctx context.Context, segment string, block int, needs store.Needs) (*partial, error) {
+// rollup reads one of a block's; nil if there is none that can be read.
+func (d *db) rollup(ctx context.Context, which rollup, segment string, block int, needs store.Needs) (*partial, error) {
 	var b []byte
-	err := d.roll.QueryRowContext(ctx, segment, block).Scan(&b)
+	err := d.roll[which].QueryRowContext(ctx, segment, block).Scan(&b)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}

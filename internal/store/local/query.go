@@ -76,7 +76,7 @@ type task struct {
 	block    block
 	from, to int64  // started_at in microseconds, of a block that reaches beyond the range
 	cache    string // the partial's key, "" if the block is not immutable or only a part counts
-	rollup   bool   // the block's rollup tells
+	rollup   rollup // the one that tells
 }
 
 // gather asks every block of the range, in parallel.
@@ -157,7 +157,7 @@ func (s *Store) tasks(q question, from, to int64) []task {
 				t.from, t.to = sp.First, sp.Last+1
 				t.cache = fmt.Sprintf("%s\x00%d\x00%s", g.name, i, shape)
 			}
-			t.rollup = q.fits(sp, t.from, t.to)
+			t.rollup = q.rollup(sp, t.from, t.to)
 			tasks = append(tasks, t)
 		}
 	}
@@ -189,8 +189,8 @@ func (s *Store) ask(ctx context.Context, q question, t task, sc *scratch) (*part
 	}
 	b := t.block
 	g, sealed := b.(segBlock)
-	if t.rollup {
-		r, err := s.db.rollup(ctx, g.name, g.at, q.Needs)
+	if t.rollup != noRollup {
+		r, err := s.db.rollup(ctx, t.rollup, g.name, g.at, q.Needs)
 		if err != nil {
 			return nil, err
 		}

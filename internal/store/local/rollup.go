@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -10,62 +11,84 @@ import (
 	"github.com/sheepgate/sheepgate/internal/store"
 )
 
-// A rollup is what a block says by hour and model: a partial answer that is
-// made with its file and kept in the database, so that the first look at a
-// month after a start reads no columns. It answers what fits asks of it, to
-// the last token like the columns would; without it they are read.
+// A rollup is what a block says by hour, and a second one by hour and model:
+// partial answers that are made with its file and kept in the database, so that
+// the first look at a month after a start reads no columns. They answer what
+// fits asks of them, to the last token like the columns would; without them
+// those are read.
 
 const rollupHour = int64(time.Hour / time.Second)
 
 // everything is all needs.
 const everything = store.NeedSpeed<<1 - 1
 
+// A rollup is one of a block's.
+type rollup int
+
+const (
+	noRollup rollup = iota
+	byHour
+	byModel
+)
+
 // rolled is the question that a rollup answers.
-var rolled = question{Plan: &store.Plan{
-	Query: store.Query{Step: store.Step{Fixed: time.Hour}, Zone: time.UTC, GroupBy: []string{"model"}},
-	Needs: everything, Hidden: call.Synthetic,
-}}
+func (r rollup) rolled() question {
+	q := question{Plan: &store.Plan{
+		Query: store.Query{Step: store.Step{Fixed: time.Hour}, Zone: time.UTC},
+		Needs: everything, Hidden: call.Synthetic,
+	}}
+	if r == byModel {
+		q.GroupBy = []string{"model"}
+	}
+	return q
+}
 
 // rollups are those of all blocks of a segment that was just written: reading
 // it back shows that it can be read.
-func (s *segment) rollups() ([][]byte, error) {
+func (s *segment) rollups() ([][byModel + 1][]byte, error) {
 	var sc scratch
-	list := make([][]byte, len(s.Blocks))
+	list := make([][byModel + 1][]byte, len(s.Blocks))
 	for i, b := range s.Blocks {
-		p, err := rolled.compute(segBlock{s, i, &sc}, b.First, b.Last+1)
+		p, err := byModel.rolled().compute(segBlock{s, i, &sc}, b.First, b.Last+1)
 		if err != nil {
 			return nil, err
 		}
-		list[i] = encodePartial(p)
+		list[i][byModel] = encodePartial(p)
+		list[i][byHour] = encodePartial(byHour.rolled().fromRollup(p, b.First, b.Last+1))
 		sc.reset()
 	}
 	return list, nil
 }
 
-// fits reports whether rollups answer q for a block of which the calls in
+// rollup is the smallest that answers q for a block of which the calls in
 // [from, to) count.
-func (q question) fits(b span, from, to int64) bool {
+func (q question) rollup(b span, from, to int64) rollup {
 	if q.top != nil || len(q.GroupBy) > 1 || len(q.GroupBy) == 1 && q.GroupBy[0] != "model" || len(q.Hidden) == 0 {
-		return false
+		return noRollup
 	}
 	for name := range q.Filter {
 		if name != "model" {
-			return false
+			return noRollup
 		}
 	}
 	const hour = rollupHour * 1e6
 	if from > b.First && from%hour != 0 || to <= b.Last && to%hour != 0 {
-		return false
+		return noRollup
 	}
-	if q.Step.IsZero() {
-		return true
-	}
-	for _, at := range [...]int64{b.First, b.Last} { // steps begin with an hour of UTC
-		if _, offset := time.UnixMicro(at).In(q.Zone).Zone(); int64(offset)%rollupHour != 0 {
-			return false
+	if !q.Step.IsZero() {
+		for _, at := range [...]int64{b.First, b.Last} { // steps begin with an hour of UTC
+			if _, offset := time.UnixMicro(at).In(q.Zone).Zone(); int64(offset)%rollupHour != 0 {
+				return noRollup
+			}
+		}
+		if q.Step.Fixed%time.Hour != 0 {
+			return noRollup
 		}
 	}
-	return q.Step.Fixed%time.Hour == 0
+	if len(q.GroupBy) == 0 && len(q.Filter) == 0 {
+		return byHour
+	}
+	return byModel
 }
 
 // fromRollup is what compute would say of [from, to).
@@ -200,6 +223,9 @@ func readPartial(b []byte, needs store.Needs) (*partial, error) {
 	return p, nil
 }
 
+// lastBucket is that of the longest duration.
+var lastBucket = uint64(call.Bucket(math.MaxInt64))
+
 // histogram reads one, or skips it.
 func (r *reader) histogram(wanted bool) store.Histogram {
 	n, length := r.uint(), r.uint()
@@ -213,10 +239,13 @@ func (r *reader) histogram(wanted bool) store.Histogram {
 		return nil
 	}
 	h := make(store.Histogram, 0, n)
-	bucket := int32(0)
+	bucket := uint64(0)
 	for range n {
-		bucket += int32(in.uint())
-		h = append(h, store.Count{Bucket: bucket, N: int64(in.uint())})
+		if bucket += in.uint(); bucket > lastBucket {
+			r.bad = true
+			return nil
+		}
+		h = append(h, store.Count{Bucket: int32(bucket), N: int64(in.uint())})
 	}
 	r.bad = r.bad || in.bad
 	return h
