@@ -50,7 +50,7 @@ CREATE TABLE rollups (
 // openDB opens or makes the database. An error means that it cannot be used.
 func openDB(path string) (*db, error) {
 	open := func(sync string, conns int) (*sql.DB, error) {
-		h, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=synchronous("+sync+")")
+		h, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=page_size(16384)&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(250)&_pragma=synchronous("+sync+")")
 		if err == nil {
 			h.SetMaxOpenConns(conns)
 		}
