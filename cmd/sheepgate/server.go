@@ -24,6 +24,7 @@ import (
 	"github.com/sheepgate/sheepgate/internal/metrics"
 	"github.com/sheepgate/sheepgate/internal/price"
 	"github.com/sheepgate/sheepgate/internal/provider"
+	"github.com/sheepgate/sheepgate/internal/redact"
 	"github.com/sheepgate/sheepgate/internal/state"
 	"github.com/sheepgate/sheepgate/internal/store/local"
 )
@@ -85,8 +86,10 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		Live:    func() call.Live { return s.gateway.Live() },
 		Pending: func() int64 { return s.recorder.Pending() },
 		Lost:    func() int64 { return s.recorder.Lost() },
+		Bare:    func() int64 { return s.recorder.Bare() },
 	})
-	s.recorder = call.NewRecorder(log, []func(*call.Call){m.Observe}, tail, s.store, m)
+	bodies := redactor{redact.Redactor{Secrets: g.Secrets, Patterns: c.Privacy.Bodies == "redacted"}}
+	s.recorder = call.NewRecorder(log, []func(*call.Call){m.Observe}, tail, bodies, s.store, m)
 	s.gateway = gateway.New(g, nil, s.recorder.Add, m.Unauthenticated, log)
 
 	mux := http.NewServeMux()
@@ -243,6 +246,28 @@ func (s *server) release() error {
 	return err
 }
 
+// A redactor stands before the sinks that keep bodies: what must not be kept is
+// cut out where they are, once, before the store sees them.
+type redactor struct{ redact.Redactor }
+
+// Write implements call.Sink.
+func (r redactor) Write(_ context.Context, batch []call.Entry) error {
+	for i, e := range batch {
+		if e.Exchange != nil && !r.redact(e.Exchange) {
+			batch[i].Exchange = nil
+		}
+	}
+	return nil
+}
+
+// redact reports whether it could: a body that it stumbles over is not kept, and
+// stops nobody.
+func (r redactor) redact(x *call.Exchange) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	x.Request, x.Response = r.Body(x.Request), r.Body(x.Response)
+	return
+}
+
 // gatewayConfig makes the data plane's view of the configuration.
 func gatewayConfig(c *config.Config, auth call.Auth) (*gateway.Config, error) {
 	prices, err := prices(c)
@@ -250,7 +275,7 @@ func gatewayConfig(c *config.Config, auth call.Auth) (*gateway.Config, error) {
 		return nil, err
 	}
 	g := &gateway.Config{
-		Auth: auth, Prices: prices, Keep: c.Privacy.Bodies == "full",
+		Auth: auth, Prices: prices, Keep: c.Privacy.Bodies != "off",
 		Retry: gateway.Retry{Attempts: c.Retry.Attempts, On: retryOn(c.Retry.On)},
 		Timeouts: gateway.Timeouts{Connect: time.Duration(c.Timeouts.Connect), FirstToken: time.Duration(c.Timeouts.FirstToken),
 			Idle: time.Duration(c.Timeouts.Idle), Total: time.Duration(c.Timeouts.Total)},

@@ -18,6 +18,8 @@ type Exchange struct {
 // MaxExchange bounds each side of an Exchange, in bytes.
 const MaxExchange = 1 << 20
 
+func (x *Exchange) size() int64 { return int64(len(x.Request) + len(x.Response)) }
+
 // An Entry is what a Recorder carries: a Call and, where something wants it,
 // its Exchange.
 type Entry struct {
@@ -34,6 +36,7 @@ type Sink interface {
 const (
 	queueLen   = 8192                  // Calls; at 5,000 a second, more than a second of a stalled disk
 	maxBatch   = 1000                  // Calls given to a sink at once
+	maxBytes   = 64 << 20              // of the Exchanges that are held; a Call comes without its own beyond them
 	gather     = 20 * time.Millisecond // how long a batch waits for company: a Call is stored well within 200 ms
 	maxHold    = 50 * time.Millisecond // how long a full queue holds a handler
 	retryAfter = 200 * time.Millisecond
@@ -60,6 +63,8 @@ type Recorder struct {
 
 	pending atomic.Int64
 	lost    atomic.Int64
+	bytes   atomic.Int64 // of the Exchanges that are held
+	bare    atomic.Int64
 	failing atomic.Bool
 }
 
@@ -77,6 +82,10 @@ func (r *Recorder) Add(c *Call, x *Exchange) {
 	for _, observe := range r.observers {
 		observe(c)
 	}
+	if x != nil && r.bytes.Load()+x.size() > maxBytes {
+		x = nil
+		r.bare.Add(1)
+	}
 	r.mu.Lock()
 	if r.len == queueLen && !r.closed {
 		r.hold()
@@ -89,6 +98,9 @@ func (r *Recorder) Add(c *Call, x *Exchange) {
 	r.queue[(r.head+r.len)%queueLen] = Entry{c, x}
 	r.len++
 	r.pending.Add(1)
+	if x != nil {
+		r.bytes.Add(x.size())
+	}
 	n := r.len
 	r.mu.Unlock()
 	if n == 1 || n == maxBatch { // and for none in between: a goroutine that wakes costs more than this function
@@ -127,6 +139,10 @@ func (r *Recorder) signal() {
 // that failed until Close.
 func (r *Recorder) Lost() int64 { return r.lost.Load() }
 
+// Bare is how many Calls came without their Exchange since the start: a sink was
+// too slow for what the Exchanges weigh.
+func (r *Recorder) Bare() int64 { return r.bare.Load() }
+
 // Pending is how many Calls have ended and are not in every sink yet.
 func (r *Recorder) Pending() int64 { return r.pending.Load() }
 
@@ -159,10 +175,17 @@ func (r *Recorder) run(ctx context.Context) {
 		if len(batch) == 0 {
 			return
 		}
+		bytes := int64(0)
+		for _, e := range batch {
+			if e.Exchange != nil {
+				bytes += e.Exchange.size()
+			}
+		}
 		for _, s := range r.sinks {
 			r.write(ctx, s, batch)
 		}
 		r.pending.Add(-int64(len(batch)))
+		r.bytes.Add(-bytes)
 		clear(batch)
 	}
 }

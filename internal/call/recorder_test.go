@@ -200,3 +200,29 @@ func TestRecorderMany(t *testing.T) {
 		t.Errorf("%d stored and %d lost of %d, %d pending", len(k.all()), r.Lost(), 8*3000, r.Pending())
 	}
 }
+
+// TestRecorderBytes: what a stalled sink holds in memory is bounded. A Call is
+// kept though its Exchange is not.
+func TestRecorderBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		r := NewRecorder(slog.New(slog.DiscardHandler), nil, k)
+		big := make([]byte, MaxExchange)
+		for i := range 40 { // at once: 80 MiB
+			r.Add(&Call{ID: strconv.Itoa(i)}, &Exchange{Request: big, Response: big})
+		}
+		time.Sleep(gather)
+		synctest.Wait()
+		checkAll(t, k.all(), 40)
+		if kept := 40 - r.Bare(); kept != maxBytes/(2*MaxExchange) {
+			t.Errorf("%d Exchanges were kept", kept)
+		}
+		bare := r.Bare()
+		if r.Add(&Call{ID: "40"}, &Exchange{Request: big}); r.Bare() != bare {
+			t.Error("what is stored takes room")
+		}
+		if err := r.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}

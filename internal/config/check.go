@@ -379,9 +379,6 @@ func (l *loader) notYet(c *Config) {
 		idle(k.Limits != Limits{}, path+".limits")
 		idle(k.Budget != Budget{}, path+".budget")
 	}
-	if c.Privacy.Bodies == "redacted" {
-		l.warn("privacy.bodies", "redacted is not built into this version: nothing is kept")
-	}
 	if folder, ok := strings.CutPrefix(c.State, "file:"); ok && filepath.Clean(folder) != filepath.Clean(c.Data) {
 		l.warn("state", "a folder apart from data is not supported by this version: data is used")
 	}

@@ -210,7 +210,6 @@ func TestWarnings(t *testing.T) {
 	warns("data: d\nstore: file:./d/\n")
 	warns("data: d\nstore: file:./e\n")
 	warns("data: d\nstate: file:./e\n", "f.yaml:3:8: state: a folder apart from data is not supported by this version: data is used")
-	warns("privacy: { bodies: redacted }\n", "f.yaml:2:20: privacy.bodies: redacted is not built into this version: nothing is kept")
 	warns("keys: { a: { key: short } }\n", "f.yaml:2:19: keys.a.key: a secret stands in the file: write env:NAME or file:PATH",
 		"f.yaml:2:19: keys.a.key: is shorter than 16 characters and can be guessed")
 	warns("alerts:\n  - anything: { goes: here }\n", "f.yaml:3:3: alerts: is not enforced by this version")

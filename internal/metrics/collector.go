@@ -35,6 +35,7 @@ var (
 	descDenied    = desc("unauthenticated_total", "Requests without a valid key.")
 	descShed      = desc("shed_total", "Requests that were refused because the gateway itself was overloaded.")
 	descLost      = desc("calls_lost_total", "Calls that could not be kept.")
+	descBare      = desc("bodies_lost_total", "Bodies that should have been kept and were not: the store was too slow for them.")
 	descPending   = desc("calls_pending", "Calls that ended and are not stored yet.")
 	descBuild     = desc("build_info", "The running version.", "version")
 )
@@ -70,6 +71,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, descBuild, 1, cmp.Or(c.m.o.Version, "unknown"))
 	if c.m.o.Lost != nil {
 		counter(ch, descLost, c.m.o.Lost())
+	}
+	if c.m.o.Bare != nil {
+		counter(ch, descBare, c.m.o.Bare())
 	}
 	if c.m.o.Pending != nil {
 		gauge(ch, descPending, float64(c.m.o.Pending()))

@@ -28,6 +28,7 @@ type Options struct {
 	Live      func() call.Live
 	Pending   func() int64
 	Lost      func() int64
+	Bare      func() int64
 }
 
 // A Model is a model at a provider.

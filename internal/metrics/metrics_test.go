@@ -360,7 +360,7 @@ func TestJunk(t *testing.T) {
 
 func TestQualityAndLive(t *testing.T) {
 	live := call.Live{InFlight: 5, Models: []call.LiveModel{{Provider: "openai", Model: "gpt-4.1", InFlight: 2}, {Provider: "openai", Model: "a", InFlight: 1}, {Provider: "openai", Model: "b", InFlight: 2}}}
-	m := New(Options{Models: configured, Live: func() call.Live { return live }, Lost: func() int64 { return 7 }, Pending: func() int64 { return 8 }})
+	m := New(Options{Models: configured, Live: func() call.Live { return live }, Lost: func() int64 { return 7 }, Bare: func() int64 { return 9 }, Pending: func() int64 { return 8 }})
 	e := call.Entry{Call: &call.Call{Provider: "openai", Model: "gpt-4.1", Quality: map[string]string{"empty": "fail"}}}
 	if err := m.Write(t.Context(), []call.Entry{e, e}); err != nil {
 		t.Fatal(err)
@@ -371,7 +371,7 @@ func TestQualityAndLive(t *testing.T) {
 		"quality_checks_total{check=empty,model=gpt-4.1,result=fail}": 2,
 		"in_flight{model=gpt-4.1,provider=openai}":                    2,
 		"in_flight{model=other,provider=openai}":                      3,
-		"calls_lost_total{}":                                          7, "calls_pending{}": 8, "build_info{version=unknown}": 1,
+		"calls_lost_total{}":                                          7, "bodies_lost_total{}": 9, "calls_pending{}": 8, "build_info{version=unknown}": 1,
 	} {
 		if got[k] != want {
 			t.Errorf("%s = %v, want %v", k, got[k], want)
@@ -389,7 +389,7 @@ func TestPromtool(t *testing.T) {
 		t.Skip("promtool is not installed")
 	}
 	m := New(Options{Models: configured, Version: "1.0", Live: func() call.Live { return call.Live{Models: []call.LiveModel{{Provider: "openai", Model: "gpt-4.1"}}} },
-		Lost: func() int64 { return 0 }, Pending: func() int64 { return 0 }})
+		Lost: func() int64 { return 0 }, Bare: func() int64 { return 0 }, Pending: func() int64 { return 0 }})
 	rng := rand.New(rand.NewPCG(7, 8))
 	for range 1000 {
 		c := randomCall(rng)
