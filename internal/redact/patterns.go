@@ -28,9 +28,13 @@ func patterns(s string) []match {
 			}
 		case c == '-':
 			end, with = privateKey(s, i), "[key]"
-		default:
-			if end, with = token(s, i), "[jwt]"; end == 0 {
-				end, with = apiKey(s, i)
+		case letter(c):
+			if begins[c] {
+				if end, with = token(s, i), "[jwt]"; end == 0 {
+					end, with = apiKey(s, i)
+				}
+			}
+			for end = max(end, i); with == "" && end < len(s) && word(s[end]); end++ {
 			}
 		}
 		switch {
@@ -45,6 +49,15 @@ func patterns(s string) []match {
 	}
 	return list
 }
+
+// begins are the bytes that a token or a key may begin with.
+var begins = func() (b [256]bool) {
+	b['e'] = true
+	for _, p := range keyPrefixes {
+		b[p[0]] = true
+	}
+	return
+}()
 
 func digit(c byte) bool  { return c >= '0' && c <= '9' }
 func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
