@@ -7,6 +7,7 @@
 package state
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -62,6 +63,54 @@ func Open(dir string) (*State, error) {
 		return nil, fmt.Errorf("state: %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// Copy writes the state in dir, as it is at one moment, to a new file, beside
+// whoever has it open. It says fs.ErrNotExist if there is none.
+func Copy(ctx context.Context, dir, to string) error {
+	db, err := readOnly(dir)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
+		return fmt.Errorf("state: %s: %w", filepath.Join(dir, "state.db"), err)
+	}
+	return nil
+}
+
+// Inspect looks at the state in dir, beside whoever has it open: whether it can
+// be read and holds an admin key. It says fs.ErrNotExist if there is none.
+func Inspect(ctx context.Context, dir string) (admin bool, err error) {
+	db, err := readOnly(dir)
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	var check string
+	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
+		return false, fmt.Errorf("state: %w", err)
+	}
+	if check != "ok" {
+		return false, fmt.Errorf("state: %w: %s", errDamaged, check)
+	}
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM secrets WHERE name = 'admin'").Scan(&n); err != nil {
+		return false, fmt.Errorf("state: %w", err)
+	}
+	return n > 0, nil
+}
+
+func readOnly(dir string) (*sql.DB, error) {
+	path := filepath.Join(dir, "state.db")
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(5000)")
+	if err == nil {
+		db.SetMaxOpenConns(1)
+	}
+	return db, err
 }
 
 // sides are the ends of the names of SQLite's files.
