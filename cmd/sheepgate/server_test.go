@@ -30,7 +30,21 @@ func startTest(t *testing.T, yaml string) *testServer {
 	t.Helper()
 	s := &testServer{data: t.TempDir(), logs: new(bytes.Buffer)}
 	head := "listen: 127.0.0.1:0\ndata: " + strconv.Quote(s.data) + "\nadmin_key: " + testAdmin + "\n"
-	c, _, err := config.Parse("test.yaml", []byte(head+yaml), config.Options{Known: known()})
+	s.serve(t, write(t, "test.yaml", head+yaml), nil)
+	return s
+}
+
+// serveFile serves a configuration file until the test ends.
+func serveFile(t *testing.T, file string, environ ...string) *testServer {
+	t.Helper()
+	s := &testServer{logs: new(bytes.Buffer)}
+	s.serve(t, file, environ)
+	return s
+}
+
+func (s *testServer) serve(t *testing.T, file string, environ []string) {
+	t.Helper()
+	c, _, err := config.Load(file, config.Options{Known: known(), Environ: environ})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +58,6 @@ func startTest(t *testing.T, yaml string) *testServer {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return s
 }
 
 // do sends a request with a key and returns the answer with its body read.
