@@ -157,7 +157,7 @@ func openLocal(c *config.Config, log *slog.Logger) (*local.Store, error) {
 		folder = c.Data
 	}
 	return local.Open(filepath.Join(folder, "calls"), local.Options{Log: log,
-		Calls: time.Duration(c.Retention.Calls), Bodies: time.Duration(c.Retention.Bodies), Disk: int64(c.Retention.Disk)})
+		Calls: time.Duration(c.Retention.Calls), Bodies: time.Duration(c.Retention.Bodies), Bytes: int64(c.Retention.Disk)})
 }
 
 // keys fills ring with the configured keys and the admin key, and returns the

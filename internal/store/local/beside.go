@@ -221,7 +221,7 @@ func readManifest(ctx context.Context, path string) ([]*segment, error) {
 	}
 	switch version {
 	case dbVersion:
-		return (&db{safe: h}).segments(filepath.Dir(path))
+		return (&db{safe: h}).segments(machine{}, filepath.Dir(path))
 	case 0:
 		return nil, nil // it was made this moment
 	}
@@ -334,6 +334,6 @@ func (s *segment) look() error {
 		return fmt.Errorf("it has %d bytes instead of %d", st.Size(), s.bytes)
 	}
 	about := s.about
-	_, err = openSegment(s.path, &about) // closed when nobody refers to it
+	_, err = openSegment(s.disk, s.path, &about) // closed when nobody refers to it
 	return err
 }

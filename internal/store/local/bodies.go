@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,8 +22,9 @@ import (
 // day, compressed, so that no list or chart ever reads them and a day is
 // deleted with its file. The day is that of the Call's id.
 type bodies struct {
-	dir string
-	log *slog.Logger
+	dir  string
+	disk Disk
+	log  *slog.Logger
 
 	mu   sync.Mutex // guards what follows
 	open map[string]*sql.DB
@@ -55,22 +55,26 @@ func (b *bodies) file(name string, make bool) (*sql.DB, error) {
 		return db, nil
 	}
 	path := filepath.Join(b.dir, name)
-	if _, err := os.Stat(path); !make && errors.Is(err, os.ErrNotExist) {
+	if _, err := b.disk.Stat(path); !make && errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	db, err := openBodies(path)
-	if err != nil && passing(path, err) {
+	var db *sql.DB
+	err := again(func() (err error) {
+		db, err = b.openFile(path)
+		return err
+	})
+	if err != nil && passing(b.disk, path, err) {
 		return nil, err
 	}
 	if err != nil {
 		aside := fmt.Sprintf("%s.%d%s", path, time.Now().UnixMilli(), quarantined)
 		b.log.Error("a database cannot be read and is set aside", "file", name, "as", filepath.Base(aside), "why", err)
 		for _, side := range []string{"", "-wal", "-shm"} {
-			if err := os.Rename(path+side, aside+side); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := b.disk.Rename(path+side, aside+side); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return nil, err
 			}
 		}
-		if db, err = openBodies(path); err != nil {
+		if db, err = b.openFile(path); err != nil {
 			return nil, err
 		}
 	}
@@ -87,8 +91,8 @@ func (b *bodies) file(name string, make bool) (*sql.DB, error) {
 	return db, nil
 }
 
-func openBodies(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+func (b *bodies) openFile(path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?"+from(b.disk)+"_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
 	if err != nil {
 		return nil, err
 	}
@@ -183,11 +187,13 @@ func (b *bodies) get(ctx context.Context, id string) (*call.Exchange, error) {
 
 // days are the files there are, the oldest first.
 func (b *bodies) days() ([]string, error) {
-	list, err := filepath.Glob(filepath.Join(b.dir, bodyPrefix+"*.db"))
-	for i, f := range list {
-		list[i] = filepath.Base(f)
+	all, err := b.disk.ReadDir(b.dir) // sorted
+	var list []string
+	for _, e := range all {
+		if name := e.Name(); strings.HasPrefix(name, bodyPrefix) && strings.HasSuffix(name, ".db") {
+			list = append(list, name)
+		}
 	}
-	slices.Sort(list)
 	return list, err
 }
 
@@ -211,7 +217,7 @@ func (b *bodies) dropOldest(now time.Time, most int64) (bool, error) {
 		return false, err
 	}
 	if list[0] >= dayFile(call.NewID(now)) {
-		if st, err := os.Stat(filepath.Join(b.dir, list[0])); err != nil || st.Size() <= most {
+		if st, err := b.disk.Stat(filepath.Join(b.dir, list[0])); err != nil || st.Size() <= most {
 			return false, err
 		}
 	}
@@ -228,7 +234,7 @@ func (b *bodies) drop(name string) error {
 	}
 	var err error
 	for _, side := range []string{"", "-wal", "-shm"} {
-		if rerr := os.Remove(filepath.Join(b.dir, name) + side); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+		if rerr := b.disk.Remove(filepath.Join(b.dir, name) + side); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
 	}

@@ -189,7 +189,7 @@ func TestHalfDone(t *testing.T) {
 	fill(t, dir, 4000, 200)
 	s := open(t, dir, Options{})
 	for _, parts := range s.parts(s.tails[0]) { // sealed, and killed before the manifest knew
-		if _, err := writeSegment(dir, parts, nil); err != nil {
+		if _, err := writeSegment(machine{}, dir, parts, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -198,7 +198,7 @@ func TestHalfDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, parts := range files {
-		if _, err := writeSegment(dir, parts, []string{s.segments[0].name, s.segments[1].name}); err != nil {
+		if _, err := writeSegment(machine{}, dir, parts, []string{s.segments[0].name, s.segments[1].name}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -392,7 +392,7 @@ func TestRetention(t *testing.T) {
 	if x, err := s.Body(t.Context(), young.ID); err != nil || string(x.Response) != "y" {
 		t.Errorf("a kept body: %v, %v", x, err)
 	}
-	s.o.Disk = 1
+	s.o.Bytes = 1
 	if err := s.sweep(start.AddDate(0, 0, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -624,7 +624,7 @@ func FuzzSegment(f *testing.F) {
 			t.Fatal(err)
 		}
 		g := &segment{name: "x", path: path}
-		o, err := openSegment(path, &g.about)
+		o, err := openSegment(machine{}, path, &g.about)
 		if err != nil {
 			return
 		}

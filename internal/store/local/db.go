@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -47,10 +47,18 @@ CREATE TABLE rollups (
 	PRIMARY KEY (segment, block)
 ) WITHOUT ROWID;`
 
+// from is the part of a database's address that names the disk it is on.
+func from(disk Disk) string {
+	if vfs := disk.VFS(); vfs != "" {
+		return "vfs=" + vfs + "&"
+	}
+	return ""
+}
+
 // openDB opens or makes the database. An error means that it cannot be used.
-func openDB(path string) (*db, error) {
+func openDB(disk Disk, path string) (*db, error) {
 	open := func(sync string, conns int) (*sql.DB, error) {
-		h, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=page_size(16384)&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(250)&_pragma=synchronous("+sync+")")
+		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)&_pragma=page_size(16384)&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(250)&_pragma=synchronous("+sync+")")
 		if err == nil {
 			h.SetMaxOpenConns(conns)
 		}
@@ -123,7 +131,7 @@ func (e *newerError) Error() string {
 
 // passing reports whether err says nothing of the database at path, but that
 // the machine lacks something at the moment: it must not be set aside for that.
-func passing(path string, err error) bool {
+func passing(disk Disk, path string, err error) bool {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return false
@@ -132,10 +140,27 @@ func passing(path string, err error) bool {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL:
 		return true
 	case sqlite3.SQLITE_CANTOPEN:
-		st, err := os.Stat(path)
-		return err != nil || !st.IsDir()
+		for _, side := range []string{"", "-wal", "-shm"} {
+			if st, err := disk.Stat(path + side); err == nil && st.IsDir() {
+				return false
+			}
+		}
+		return true
 	}
 	return false
+}
+
+// again does what a disk that fails for a moment may let fail: a database is not
+// set aside for that.
+func again(do func() error) error {
+	for try := 0; ; try++ {
+		err := do()
+		var e *sqlite.Error
+		if try == 3 || !errors.As(err, &e) || e.Code()&0xff != sqlite3.SQLITE_IOERR {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond << try)
+	}
 }
 
 func (d *db) close() error {
@@ -208,7 +233,7 @@ func (d *db) batches(each func(seq int64, calls []*call.Call), bad func(seq int6
 }
 
 // segments reads the manifest.
-func (d *db) segments(dir string) ([]*segment, error) {
+func (d *db) segments(disk Disk, dir string) ([]*segment, error) {
 	rows, err := d.safe.Query("SELECT name, bytes, about FROM segments ORDER BY name")
 	if err != nil {
 		return nil, err
@@ -216,7 +241,7 @@ func (d *db) segments(dir string) ([]*segment, error) {
 	defer rows.Close()
 	var list []*segment
 	for rows.Next() {
-		s := &segment{}
+		s := &segment{disk: disk}
 		var text []byte
 		if err := rows.Scan(&s.name, &s.bytes, &text); err != nil {
 			return nil, err

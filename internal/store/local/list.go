@@ -116,9 +116,12 @@ func (s *Store) finds(ctx context.Context, q store.List, from, to int64, after *
 		if len(best) == n && b.span().Last < best[n-1].started {
 			break
 		}
-		found, err := s.search(b, q, from, to, after, n)
-		if d := (*damage)(nil); errors.As(err, &d) {
-			s.quarantine(d.s, d.err)
+		var found []find
+		err := s.reading(func() (err error) {
+			found, err = s.search(b, q, from, to, after, n)
+			return err
+		})
+		if errors.Is(err, errMoved) {
 			continue
 		}
 		if err != nil {
@@ -297,17 +300,15 @@ func (s *Store) read(ctx context.Context, finds []find) ([]*call.Call, error) {
 			rows[i] = finds[k].row
 		}
 		var got []*call.Call
-		var err error
-		switch b := b.(type) {
-		case *tail:
-			got, err = s.fromTail(ctx, b, rows)
-		case segBlock:
-			got, err = b.calls(b.at, rows)
-		}
-		if d := (*damage)(nil); errors.As(err, &d) {
-			s.quarantine(d.s, d.err)
-			return nil, errMoved
-		}
+		err := s.reading(func() (err error) {
+			switch b := b.(type) {
+			case *tail:
+				got, err = s.fromTail(ctx, b, rows)
+			case segBlock:
+				got, err = b.calls(b.at, rows)
+			}
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -348,9 +349,13 @@ func (s *Store) find(id string) (find, error) {
 		}
 	}
 	for _, g := range v.segments {
-		b, r, err := g.find(id)
-		if d := (*damage)(nil); errors.As(err, &d) {
-			s.quarantine(d.s, d.err)
+		var b int
+		var r int32
+		err := s.reading(func() (err error) {
+			b, r, err = g.find(id)
+			return err
+		})
+		if errors.Is(err, errMoved) {
 			continue
 		}
 		if err != nil {

@@ -36,11 +36,12 @@ type Options struct {
 	Log    *slog.Logger
 	Calls  time.Duration // how long Calls are kept
 	Bodies time.Duration // how long bodies are kept
-	Disk   int64         // bytes of the folder: past it the oldest bodies go, then the oldest Calls
+	Bytes  int64         // of the folder: past it the oldest bodies go, then the oldest Calls
 
 	SealRows int           // a tail of so many Calls is sealed; 0 means 100,000
 	SealAge  time.Duration // or one this old; 0 means an hour
 	Cache    int           // bytes of partial answers kept in memory; 0 means 64 MiB
+	Disk     Disk          // nil means the machine's own
 }
 
 // A Store is a folder with Calls in it.
@@ -83,6 +84,9 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Cache == 0 {
 		o.Cache = 64 << 20
 	}
+	if o.Disk == nil {
+		o.Disk = machine{}
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -95,7 +99,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{o: o, dir: dir, lock: lock, cache: cache{most: o.Cache}, tails: []*tail{newTail()}, troubles: map[string]error{},
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
-	s.bodies = &bodies{dir: dir, log: o.Log}
+	s.bodies = &bodies{dir: dir, disk: o.Disk, log: o.Log}
 	if err := s.recover(); err != nil {
 		if s.db != nil {
 			s.db.close()
@@ -265,12 +269,8 @@ func (s *Store) fresh(calls []*call.Call) ([]*call.Call, error) {
 	segments := s.segments
 	s.mu.Unlock()
 	for _, g := range segments {
-		err := g.hasAny(ids, have)
-		if d := (*damage)(nil); errors.As(err, &d) {
-			s.quarantine(d.s, d.err)
-			continue
-		}
-		if err != nil {
+		err := s.reading(func() error { return g.hasAny(ids, have) })
+		if err != nil && !errors.Is(err, errMoved) {
 			return nil, err
 		}
 	}

@@ -206,9 +206,12 @@ func (s *Store) ask(ctx context.Context, q question, t task, sc *scratch) (*part
 		b = segBlock{g.segment, g.at, sc}
 		defer sc.reset()
 	}
-	p, err := q.compute(b, t.from, t.to)
-	if d := (*damage)(nil); errors.As(err, &d) {
-		s.quarantine(d.s, d.err)
+	var p *partial
+	err := s.reading(func() (err error) {
+		p, err = q.compute(b, t.from, t.to)
+		return err
+	})
+	if errors.Is(err, errMoved) {
 		return &partial{}, nil
 	}
 	if err == nil && t.cache != "" {

@@ -17,17 +17,21 @@ import (
 // read as well, and a database that is lost is made anew from the segments.
 func (s *Store) recover() error {
 	path := filepath.Join(s.dir, "tail.db")
-	d, err := openDB(path)
+	var d *db
+	var known []*segment
+	err := again(func() (err error) {
+		if d, err = openDB(s.o.Disk, path); err != nil {
+			return err
+		}
+		if known, err = d.segments(s.o.Disk, s.dir); err != nil {
+			d.close()
+		}
+		return err
+	})
 	if newer := (*newerError)(nil); errors.As(err, &newer) {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	var known []*segment
-	if err == nil {
-		if known, err = d.segments(s.dir); err != nil {
-			d.close()
-		}
-	}
-	if err != nil && passing(path, err) {
+	if err != nil && passing(s.o.Disk, path, err) {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	lost := err != nil
@@ -35,7 +39,7 @@ func (s *Store) recover() error {
 		if err := s.setAside(path, err); err != nil {
 			return err
 		}
-		if d, err = openDB(path); err != nil {
+		if d, err = openDB(s.o.Disk, path); err != nil {
 			return err
 		}
 	}
@@ -63,7 +67,7 @@ func (s *Store) recover() error {
 	s.segments = inOrder(s.segments)
 	for name := range files {
 		s.o.Log.Warn("a file that the manifest does not know is set aside", "file", name, "as", name+orphaned)
-		if err := os.Rename(filepath.Join(s.dir, name), filepath.Join(s.dir, name+orphaned)); err != nil {
+		if err := s.o.Disk.Rename(filepath.Join(s.dir, name), filepath.Join(s.dir, name+orphaned)); err != nil {
 			return err
 		}
 	}
@@ -76,7 +80,7 @@ func (s *Store) setAside(path string, why error) error {
 	s.o.Log.Error("a database cannot be read and is set aside", "file", filepath.Base(path), "as", filepath.Base(aside), "why", why)
 	s.troubles["set aside: "+filepath.Base(aside)] = why
 	for _, side := range []string{"", "-wal", "-shm"} {
-		if err := os.Rename(path+side, aside+side); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := s.o.Disk.Rename(path+side, aside+side); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
@@ -86,7 +90,7 @@ func (s *Store) setAside(path string, why error) error {
 // scanFolder finds the files of segments, by name with their size, deletes
 // unfinished ones and recalls what was set aside before.
 func (s *Store) scanFolder() (map[string]int64, error) {
-	list, err := os.ReadDir(s.dir)
+	list, err := s.o.Disk.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +103,7 @@ func (s *Store) scanFolder() (map[string]int64, error) {
 				s.troubles["set aside: "+name] = errors.New("it could not be read; repair it, or delete it to settle the matter")
 			}
 		case strings.HasPrefix(name, "new-") && strings.HasSuffix(name, ".tmp"):
-			os.Remove(filepath.Join(s.dir, name))
+			_ = s.o.Disk.Remove(filepath.Join(s.dir, name))
 		case strings.HasSuffix(name, suffix):
 			st, err := e.Info()
 			if err != nil {
@@ -117,12 +121,12 @@ func (s *Store) rebuild(files map[string]int64) ([]*segment, error) {
 	var list []*segment
 	replaced := map[string]bool{}
 	for name, size := range files {
-		g := &segment{name: name, path: segmentPath(s.dir, name), bytes: size}
-		f, err := openSegment(g.path, &g.about)
+		g := &segment{disk: s.o.Disk, name: name, path: segmentPath(s.dir, name), bytes: size}
+		f, err := openSegment(s.o.Disk, g.path, &g.about)
 		if err != nil {
 			s.troubles["set aside: "+name+quarantined] = err
 			s.o.Log.Error("a segment cannot be read and is set aside", "file", name, "why", err)
-			if err := os.Rename(g.path, g.path+quarantined); err != nil {
+			if err := s.o.Disk.Rename(g.path, g.path+quarantined); err != nil {
 				return nil, err
 			}
 			delete(files, name)
@@ -149,7 +153,7 @@ func (s *Store) admit(g *segment, files map[string]int64) error {
 	why := fmt.Errorf("it has %d bytes instead of %d", size, g.bytes)
 	if !ok {
 		why = errors.New("it is missing")
-	} else if err := os.Rename(g.path, g.path+quarantined); err != nil {
+	} else if err := s.o.Disk.Rename(g.path, g.path+quarantined); err != nil {
 		return err
 	}
 	s.o.Log.Error("a segment cannot be read and is set aside", "file", g.name, "calls", g.Rows, "why", why)
@@ -175,7 +179,7 @@ func (s *Store) readTail() error {
 	}
 	for _, seq := range broken {
 		name := fmt.Sprintf("batch-%d-%d%s", seq, time.Now().UnixMilli(), quarantined)
-		err := s.db.drop(seq, func(b []byte) error { return os.WriteFile(filepath.Join(s.dir, name), b, 0o600) })
+		err := s.db.drop(seq, func(b []byte) error { return writeFile(s.o.Disk, filepath.Join(s.dir, name), b) })
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -69,6 +68,7 @@ func (a *about) check() error {
 // order of (started_at, id). It is opened when it is first read, and closed
 // when nobody refers to it any more.
 type segment struct {
+	disk  Disk
 	name  string
 	path  string
 	bytes int64
@@ -92,7 +92,7 @@ func (s *segment) reader() (*opened, error) {
 		return s.file, nil
 	}
 	about := s.about
-	f, err := openSegment(s.path, &about)
+	f, err := openSegment(s.disk, s.path, &about)
 	if err != nil {
 		return nil, s.damaged(err)
 	}
@@ -112,13 +112,13 @@ func (s *segment) damaged(err error) error {
 
 // openSegment opens a file and compares what it says of itself with want, or
 // fills an empty want.
-func openSegment(path string, want *about) (o *opened, err error) {
+func openSegment(disk Disk, path string, want *about) (o *opened, err error) {
 	defer func() { // the library trusts what it reads
 		if p := recover(); p != nil {
 			o, err = nil, fmt.Errorf("%v", p)
 		}
 	}()
-	f, err := os.Open(path)
+	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -626,7 +626,7 @@ type part interface {
 
 // writeSegment writes parts, which follow each other in the order of
 // (started_at, id), into a new file in dir, synced, under a name of its own.
-func writeSegment(dir string, parts []part, replaces []string) (s *segment, err error) {
+func writeSegment(disk Disk, dir string, parts []part, replaces []string) (s *segment, err error) {
 	a := about{Version: fileVersion, Regular: true, Replaces: replaces}
 	frequency := map[string]int{}
 	for _, p := range parts {
@@ -666,14 +666,16 @@ func writeSegment(dir string, parts []part, replaces []string) (s *segment, err 
 		group[tagColumn(t)] = parquet.Optional(word.node())
 	}
 
-	tmp, err := os.CreateTemp(dir, "new-*.tmp")
+	id := call.NewID(time.Now())
+	temporary := filepath.Join(dir, "new-"+id+".tmp")
+	tmp, err := disk.Create(temporary)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		tmp.Close()
 		if err != nil {
-			os.Remove(tmp.Name())
+			_ = disk.Remove(temporary)
 		}
 	}()
 	w := parquet.NewGenericWriter[any](tmp, parquet.NewSchema("call", group), parquet.PageBufferSize(512<<10), parquet.WriteBufferSize(1<<20),
@@ -731,12 +733,12 @@ func writeSegment(dir string, parts []part, replaces []string) (s *segment, err 
 		return nil, err
 	}
 	day := time.UnixMicro(a.Blocks[0].First).UTC().Format("2006-01-02")
-	name := fmt.Sprintf("calls-%s-%s%s", day, call.NewID(time.Now()), suffix)
+	name := fmt.Sprintf("calls-%s-%s%s", day, id, suffix)
 	path := filepath.Join(dir, name)
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	if err := disk.Rename(temporary, path); err != nil {
 		return nil, err
 	}
-	return &segment{name: name, path: path, bytes: st.Size(), about: a}, nil
+	return &segment{disk: disk, name: name, path: path, bytes: st.Size(), about: a}, nil
 }
 
 // writeColumn writes a block of a column. An optional one is a tag or money.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -143,18 +142,18 @@ func (s *Store) seal() error {
 	var made []*segment
 	fail := func(err error) error {
 		for _, g := range made {
-			os.Remove(g.path) // unknown to the manifest: at worst it is an orphan
+			s.o.Disk.Remove(g.path) // unknown to the manifest: at worst it is an orphan
 		}
 		return err
 	}
 	for _, parts := range s.parts(t) {
-		g, err := writeSegment(s.dir, parts, nil)
+		g, err := writeSegment(s.o.Disk, s.dir, parts, nil)
 		if err != nil {
 			return fail(err)
 		}
 		made = append(made, g)
 	}
-	if err := syncFolder(s.dir); err != nil {
+	if err := syncFolder(s.o.Disk, s.dir); err != nil {
 		return fail(err)
 	}
 	if err := s.db.change(made, nil, t.seq[t.n-1]); err != nil {
@@ -342,29 +341,28 @@ func (s *Store) merge(old []*segment) error {
 	files, err := merged(old)
 	var made []*segment
 	for _, parts := range files {
-		g, werr := writeSegment(s.dir, parts, names)
+		g, werr := writeSegment(s.o.Disk, s.dir, parts, names)
 		if err = errors.Join(err, werr); err != nil {
 			break
 		}
 		made = append(made, g)
 	}
-	err = cmp.Or(err, syncFolder(s.dir))
+	err = cmp.Or(err, syncFolder(s.o.Disk, s.dir))
 	if err == nil {
 		err = s.db.change(made, old, 0)
 	}
 	if err != nil {
 		for _, g := range made {
-			os.Remove(g.path)
+			s.o.Disk.Remove(g.path)
 		}
-		if d := (*damage)(nil); errors.As(err, &d) {
-			s.quarantine(d.s, d.err)
+		if d := (*damage)(nil); errors.As(err, &d) && s.quarantine(d.s, d.err) {
 			return nil // the rest is merged the next time
 		}
 		return err
 	}
 	s.replace(made, old)
 	for _, g := range old {
-		os.Remove(g.path) // who reads it still has it open; if it stays it is an orphan
+		s.o.Disk.Remove(g.path) // who reads it still has it open; if it stays it is an orphan
 	}
 	return nil
 }
@@ -378,18 +376,61 @@ func (s *Store) replace(made, old []*segment) {
 	s.segments = inOrder(append(list, made...))
 }
 
-// quarantine sets a segment aside that cannot be read: the rest counts on.
-func (s *Store) quarantine(g *segment, why error) {
+// reading does what reads a segment. One that cannot be read is set aside: that
+// is errMoved. If only the disk stumbled, it is done once more.
+func (s *Store) reading(do func() error) error {
+	err := do()
+	d := (*damage)(nil)
+	if !errors.As(err, &d) {
+		return err
+	}
+	if s.quarantine(d.s, d.err) {
+		return errMoved
+	}
+	if err = do(); errors.As(err, &d) {
+		return d.err
+	}
+	return err
+}
+
+// verify reads all of a segment that could not be read a moment ago.
+func (s *segment) verify() error {
+	fresh := &segment{disk: s.disk, name: s.name, path: s.path, bytes: s.bytes, about: s.about}
+	f, err := fresh.reader()
+	if err != nil {
+		return err
+	}
+	for name := range f.columns {
+		for block := range s.Blocks {
+			if _, err := fresh.column(block, name, nil, nil); err != nil {
+				return err
+			}
+		}
+	}
+	s.open.Lock()
+	s.file = f
+	s.open.Unlock()
+	return nil
+}
+
+// quarantine sets a segment aside that cannot be read: the rest counts on. It
+// reports false if it can be read after all.
+func (s *Store) quarantine(g *segment, why error) bool {
 	s.mu.RLock()
 	known := slices.Contains(s.segments, g)
 	s.mu.RUnlock()
 	if !known {
-		return // merged away, or set aside already
+		return true // merged away, or set aside already
+	}
+	if g.verify() == nil {
+		s.o.Log.Warn("a segment could not be read, and then it could", "file", g.name, "why", why)
+		return false
 	}
 	s.replace(nil, []*segment{g})
-	err := cmp.Or(os.Rename(g.path, g.path+quarantined), s.db.change(nil, []*segment{g}, 0))
+	err := cmp.Or(s.o.Disk.Rename(g.path, g.path+quarantined), s.db.change(nil, []*segment{g}, 0))
 	s.o.Log.Error("a segment cannot be read and is set aside", "file", g.name, "calls", g.Rows, "why", why, "err", err)
 	s.trouble("set aside: "+g.name+quarantined, why)
+	return true
 }
 
 // sweep deletes what is too old or too much.
@@ -408,12 +449,12 @@ func (s *Store) sweep(now time.Time) error {
 	if err := s.sweepAside(now); err != nil {
 		return err
 	}
-	for s.o.Disk > 0 {
-		used, err := folderSize(s.dir)
-		if err != nil || used <= s.o.Disk {
+	for s.o.Bytes > 0 {
+		used, err := folderSize(s.o.Disk, s.dir)
+		if err != nil || used <= s.o.Bytes {
 			return err
 		}
-		if gone, err := s.bodies.dropOldest(now, s.o.Disk/2); err != nil || gone {
+		if gone, err := s.bodies.dropOldest(now, s.o.Bytes/2); err != nil || gone {
 			if err != nil {
 				return err
 			}
@@ -451,7 +492,7 @@ func (s *Store) expire(due func(*segment) bool) error {
 	}
 	s.replace(nil, old)
 	for _, g := range old {
-		os.Remove(g.path)
+		s.o.Disk.Remove(g.path)
 	}
 	return nil
 }
@@ -459,20 +500,20 @@ func (s *Store) expire(due func(*segment) bool) error {
 // sweepAside deletes orphans that nobody came for. What was quarantined stays:
 // somebody may want to repair it.
 func (s *Store) sweepAside(now time.Time) error {
-	list, err := filepath.Glob(filepath.Join(s.dir, "*"+orphaned))
-	if err != nil {
-		return err
-	}
-	for _, f := range list {
-		if st, err := os.Stat(f); err == nil && now.Sub(st.ModTime()) > keepAside {
-			os.Remove(f)
+	list, err := s.o.Disk.ReadDir(s.dir)
+	for _, e := range list {
+		if !strings.HasSuffix(e.Name(), orphaned) {
+			continue
+		}
+		if st, serr := e.Info(); serr == nil && now.Sub(st.ModTime()) > keepAside {
+			err = errors.Join(err, s.o.Disk.Remove(filepath.Join(s.dir, e.Name())))
 		}
 	}
-	return nil
+	return err
 }
 
-func folderSize(dir string) (int64, error) {
-	list, err := os.ReadDir(dir)
+func folderSize(d Disk, dir string) (int64, error) {
+	list, err := d.ReadDir(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -485,8 +526,8 @@ func folderSize(dir string) (int64, error) {
 	return sum, nil
 }
 
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
+func syncFolder(d Disk, dir string) error {
+	f, err := d.Open(dir)
 	if err != nil {
 		return err
 	}
