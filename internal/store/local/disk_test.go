@@ -36,10 +36,9 @@ type life struct {
 	n      int                   // Calls made so far
 	stored map[string]*call.Call // those that the store said it has
 	tried  map[string]bool       // those that it was given
-	bodies map[string]bool
-	gone   map[string]bool // of the days that were to be deleted
-	dead   bool            // everything fails, and the life is at its end
-	failed string          // what failed first
+	gone   map[string]bool       // of the days that were to be deleted
+	dead   bool                  // everything fails, and the life is at its end
+	failed string                // what failed first
 }
 
 // The day before yesterday, so that what is merged is a day that is over.
@@ -143,8 +142,10 @@ func (l *life) run() {
 		l.tried[c.ID] = true
 	}
 	for _, c := range l.stored {
-		imported = append(imported, c) // there already
-		break
+		if c.StartedAt.After(today.Add(-3 * 24 * time.Hour)) { // there already, and to stay
+			imported = append(imported, c)
+			break
+		}
 	}
 	l.do("import", func() error {
 		_, err := l.store.Import(ctx, imported)
