@@ -26,6 +26,7 @@ import (
 	"github.com/sheepgate/sheepgate/internal/provider"
 	"github.com/sheepgate/sheepgate/internal/redact"
 	"github.com/sheepgate/sheepgate/internal/state"
+	"github.com/sheepgate/sheepgate/internal/store"
 	"github.com/sheepgate/sheepgate/internal/store/local"
 )
 
@@ -36,7 +37,7 @@ type server struct {
 	log      *slog.Logger
 
 	state    *state.State
-	store    *local.Store
+	store    store.Store
 	recorder *call.Recorder
 	gateway  *gateway.Gateway
 	http     *http.Server
@@ -69,7 +70,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	if s.adminKey, err = s.keys(c, ring); err != nil {
 		return err
 	}
-	if s.store, err = openLocal(c, log); err != nil {
+	if s.store, err = servedStore(c, log); err != nil {
 		return err
 	}
 	g, err := gatewayConfig(c, ring.Find)
@@ -148,6 +149,19 @@ func (s *server) profiles(addr string) error {
 	s.log.Info("profiles are served", "url", "http://"+ln.Addr().String()+"/debug/pprof/")
 	go func() { _ = s.debug.Serve(ln) }() // ends with Close
 	return nil
+}
+
+// servedStore opens the store of a configuration, or one that is late: what is
+// wrong with the disk for a while is no reason to serve nobody.
+func servedStore(c *config.Config, log *slog.Logger) (store.Store, error) {
+	s, err := openLocal(c, log)
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return store.NewLate(err, func() (store.Store, error) { return openLocal(c, log) }, log), nil
+	case err != nil:
+		return nil, err
+	}
+	return s, nil
 }
 
 // openLocal opens the store of a configuration.

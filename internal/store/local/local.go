@@ -73,7 +73,7 @@ type Store struct {
 
 // Open opens or makes the store in dir. What cannot be read is set aside,
 // named in the log and by Health: what is lost is never the reason to refuse
-// what comes.
+// what comes. An error that is store.ErrUnavailable may pass.
 func Open(dir string, o Options) (*Store, error) {
 	if o.SealRows == 0 {
 		o.SealRows = 100_000

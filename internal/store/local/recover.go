@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/store"
 )
 
 // recover brings the folder to where the last run left it, whatever ended it:
@@ -32,7 +33,7 @@ func (s *Store) recover() error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err != nil && passing(s.o.Disk, path, err) {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, path, err)
 	}
 	lost := err != nil
 	if lost {
