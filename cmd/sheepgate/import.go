@@ -80,7 +80,7 @@ func openStore(e *env, file string) (*local.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openLocal(c, slog.New(slog.NewTextHandler(e.stderr, nil)))
+	s, err := openLocal(c, slog.New(slog.NewTextHandler(e.stderr, nil)), nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w (while a server runs, leave --config out)", err)
 	}

@@ -34,6 +34,7 @@ import (
 type server struct {
 	url      string
 	adminKey string // as made at this start; "" if it was there before
+	world    world
 	log      *slog.Logger
 
 	state    *state.State
@@ -47,10 +48,21 @@ type server struct {
 	served   chan error
 }
 
+// A world is what the server reaches outside of itself; a test brings another.
+type world struct {
+	listen func(network, addr string) (net.Listener, error)
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error) // to upstreams; nil means over the network
+	disk   local.Disk                                                        // of the store; nil means the machine's
+}
+
 // startServer builds everything from a checked configuration and begins to
 // serve. demoKey is for the console of a demo, else "".
 func startServer(c *config.Config, log *slog.Logger, demoKey string) (*server, error) {
-	s := &server{log: log, served: make(chan error, 1)}
+	return world{listen: net.Listen}.start(c, log, demoKey)
+}
+
+func (w world) start(c *config.Config, log *slog.Logger, demoKey string) (*server, error) {
+	s := &server{world: w, log: log, served: make(chan error, 1)}
 	if err := s.start(c, demoKey); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -70,13 +82,14 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	if s.adminKey, err = s.keys(c, ring); err != nil {
 		return err
 	}
-	if s.store, err = servedStore(c, log); err != nil {
+	if s.store, err = servedStore(c, log, s.world.disk); err != nil {
 		return err
 	}
 	g, err := gatewayConfig(c, ring.Find)
 	if err != nil {
 		return err
 	}
+	g.Dial = s.world.dial
 	tail := &call.Tail{}
 	m := metrics.New(metrics.Options{
 		Models: configured(g), Providers: providerNames(g), Version: version(),
@@ -111,7 +124,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		Record: func(k *call.Call) { s.recorder.Add(k, nil) },
 	})
 	mux.Handle("/", pages)
-	ln, err := net.Listen("tcp", c.Listen)
+	ln, err := s.world.listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -153,11 +166,11 @@ func (s *server) profiles(addr string) error {
 
 // servedStore opens the store of a configuration, or one that is late: what is
 // wrong with the disk for a while is no reason to serve nobody.
-func servedStore(c *config.Config, log *slog.Logger) (store.Store, error) {
-	s, err := openLocal(c, log)
+func servedStore(c *config.Config, log *slog.Logger, disk local.Disk) (store.Store, error) {
+	s, err := openLocal(c, log, disk)
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
-		return store.NewLate(err, func() (store.Store, error) { return openLocal(c, log) }, log), nil
+		return store.NewLate(err, func() (store.Store, error) { return openLocal(c, log, disk) }, log), nil
 	case err != nil:
 		return nil, err
 	}
@@ -165,12 +178,12 @@ func servedStore(c *config.Config, log *slog.Logger) (store.Store, error) {
 }
 
 // openLocal opens the store of a configuration.
-func openLocal(c *config.Config, log *slog.Logger) (*local.Store, error) {
+func openLocal(c *config.Config, log *slog.Logger, disk local.Disk) (*local.Store, error) {
 	folder, ok := strings.CutPrefix(c.Store, "file:")
 	if !ok {
 		folder = c.Data
 	}
-	return local.Open(filepath.Join(folder, "calls"), local.Options{Log: log,
+	return local.Open(filepath.Join(folder, "calls"), local.Options{Log: log, Disk: disk,
 		Calls: time.Duration(c.Retention.Calls), Bodies: time.Duration(c.Retention.Bodies), Bytes: int64(c.Retention.Disk)})
 }
 

@@ -9,7 +9,9 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,6 +38,9 @@ type Config struct {
 	MaxBody   int64    // bytes of a request body; 0 means 32 MiB
 	Keep      bool     // copy bodies aside for the Recorder
 	Secrets   []string // cut out of whatever an upstream says
+
+	// Dial reaches upstreams; nil means over the network. It is for New alone.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // A Provider is a configured upstream.
@@ -96,14 +101,17 @@ type Gateway struct {
 
 // New makes a Gateway. record gets every Call that passed authentication,
 // denied is told of those that did not. upstream nil means Transport(c.Timeouts);
-// any other must be done with a request's body when RoundTrip returns.
+// that dials as c says; any other must be done with a request's body when
+// RoundTrip returns.
 func New(c *Config, upstream http.RoundTripper, record func(*call.Call, *call.Exchange), denied func(), log *slog.Logger) *Gateway {
 	fresh := upstream
 	if upstream == nil {
-		upstream = Transport(c.Timeouts)
-		once := Transport(c.Timeouts)
+		pooled, once := Transport(c.Timeouts), Transport(c.Timeouts)
 		once.MaxIdle = 0
-		fresh = once
+		if c.Dial != nil {
+			pooled.Dial, once.Dial = c.Dial, c.Dial
+		}
+		upstream, fresh = pooled, once
 	}
 	g := &Gateway{upstream: upstream, fresh: fresh, record: record, denied: denied, log: log}
 	g.SetConfig(c)

@@ -75,9 +75,14 @@ func New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return On(ln), nil
+}
+
+// On starts a Server on a listener.
+func On(ln net.Listener) *Server {
 	s := &Server{URL: "http://" + ln.Addr().String(), ln: ln, entries: map[string]*Entry{}, conns: map[net.Conn]bool{}}
 	s.wg.Go(s.accept)
-	return s, nil
+	return s
 }
 
 // Close ends the Server and every connection.
@@ -299,7 +304,9 @@ func (x *Exchange) released() {
 
 // Reset ends the connection with a RST.
 func (x *Exchange) Reset() bool {
-	_ = x.c.(*net.TCPConn).SetLinger(0)
+	if c, ok := x.c.(interface{ SetLinger(int) error }); ok {
+		_ = c.SetLinger(0)
+	}
 	x.c.Close()
 	return false
 }
