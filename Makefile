@@ -3,10 +3,13 @@
 
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 
-.PHONY: build test lint bench bench-store generate fuzz
+.PHONY: build test lint bench bench-store generate fuzz reproducible vuln licences
+
+# The same commit and VERSION give the same bytes, wherever they are built.
+VERSION ?=
 
 build:
-	CGO_ENABLED=0 go build -trimpath -o sheepgate ./cmd/sheepgate
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.release=$(VERSION)' -o sheepgate ./cmd/sheepgate
 
 test:
 	go test $(RACE) -timeout 20m $$(go list ./... | grep -v /test/)
@@ -29,6 +32,18 @@ bench-store:
 
 generate:
 	go generate ./...
+
+# Two clones in two folders, the second one without a cache: a minute or two.
+reproducible:
+	@.ci/reproducible
+
+# Known vulnerabilities in what the program calls.
+vuln:
+	@.ci/vuln
+
+# docs/licences.md is written anew; make test checks it.
+licences:
+	go test ./test/licences -update
 
 FUZZTIME ?= 30s
 
