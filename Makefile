@@ -3,7 +3,7 @@
 
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 
-.PHONY: build test lint bench bench-store generate fuzz reproducible vuln licences
+.PHONY: soak build test lint bench bench-store generate fuzz reproducible vuln licences
 
 # The same commit and VERSION give the same bytes, wherever they are built.
 VERSION ?=
@@ -29,6 +29,14 @@ bench:
 # Ten million Calls in the store: some minutes and 2 GB of disk.
 bench-store:
 	go run ./bench/store
+
+# Hours: as many lives of the whole server in a bubble, kills and faults of the
+# disk as the nights are long.
+soak:
+	SHEEPGATE_WORLDS=10000 go test ./cmd/sheepgate -run TestWorld -timeout 12h
+	SHEEPGATE_DISK_EVERY=1 SHEEPGATE_SEEDS=200 go test ./internal/store/local -timeout 6h
+	SHEEPGATE_KILLS=1000 go test ./test/crash -run TestKill -timeout 6h -v
+	SHEEPGATE_SOAK=10m SHEEPGATE_FAULT_NAMES=1000000 go test ./test/fault -run 'TestSoak|TestNames|TestIdleStreams' -timeout 3h -v
 
 generate:
 	go generate ./...

@@ -1,0 +1,105 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestSoak keeps a server busy with every fault by chance, and with clients
+// that leave: SHEEPGATE_SOAK says how long. Afterwards its memory, goroutines
+// and descriptors are what they were once it was warm, to within 5 %.
+func TestSoak(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector has memory of its own")
+	}
+	length := 20 * time.Second
+	if s := os.Getenv("SHEEPGATE_SOAK"); s != "" {
+		var err error
+		if length, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := startUpstream(t)
+	g := serve(t, providers(up)+timed)
+	var asked, left atomic.Int64
+	load := func(d time.Duration) {
+		var wg sync.WaitGroup
+		until := time.Now().Add(d)
+		for w := range 10 {
+			wg.Go(func() {
+				rnd := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), uint64(w)))
+				for n := 0; time.Now().Before(until); n++ {
+					time.Sleep(time.Duration(rnd.IntN(200)) * time.Millisecond)
+					row, stream := rows[rnd.IntN(len(rows))], rnd.IntN(2) == 0
+					if want := row.plain; stream && row.stream == nil || !stream && want == nil || row.stream != nil && row.stream.works {
+						continue
+					}
+					c := client{[]string{"openai", "anthropic", "gemini"}[rnd.IntN(3)], false}
+					to := []string{"up-openai/", "up-anthropic/", "up-gemini/"}[rnd.IntN(3)]
+					req := c.request(g.url, to+row.fault, fmt.Sprintf("soak-%d-%d", w, n), stream)
+					ctx, cancel := context.WithCancel(t.Context())
+					if rnd.IntN(5) == 0 {
+						left.Add(1)
+						time.AfterFunc(time.Duration(rnd.IntN(500))*time.Millisecond, cancel)
+					}
+					asked.Add(1)
+					if res, err := transport.RoundTrip(req.WithContext(ctx)); err == nil {
+						_, _ = io.Copy(io.Discard, res.Body) // what it says is the matrix's matter
+						res.Body.Close()
+					}
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+	}
+	rest := func() map[string]float64 {
+		http.DefaultClient.CloseIdleConnections()
+		transport.CloseIdleConnections()
+		for n := 0; n < 300 && g.metrics(t).sum("holysheep_in_flight") > 0; n++ {
+			time.Sleep(100 * time.Millisecond)
+		}
+		least := map[string]float64{}
+		for range 30 { // the collector and the sockets take their time
+			time.Sleep(length / 100)
+			now := g.metrics(t)
+			now["VmRSS"] = g.memory(t, "VmRSS")
+			for _, name := range []string{"VmRSS", "go_goroutines", "process_open_fds"} {
+				if v, ok := least[name]; !ok || now[name] < v {
+					least[name] = now[name]
+				}
+			}
+		}
+		return least
+	}
+	load(length / 2)
+	warm := rest()
+	load(length)
+	cold := rest()
+	t.Logf("%d requests, of which %d left early; warm %v, at the end %v", asked.Load(), left.Load(), warm, cold)
+	slacks := map[string]float64{"go_goroutines": 2, "process_open_fds": 2}
+	if length < 5*time.Minute { // too short to be warm
+		slacks["VmRSS"] = 8 * mib
+	}
+	for _, name := range []string{"VmRSS", "go_goroutines", "process_open_fds"} {
+		slack := slacks[name]
+		if cold[name] > warm[name]*1.05+slack {
+			t.Errorf("%s: %v when it was warm, %v at the end", name, warm[name], cold[name])
+		}
+	}
+	m := g.metrics(t)
+	if lost := m["holysheep_calls_lost_total"]; lost != 0 {
+		t.Errorf("%v calls are lost", lost)
+	}
+	if n := int64(m.sum("holysheep_request_total")); n > asked.Load() || n < asked.Load()-left.Load() {
+		t.Errorf("%d requests counted of %d, of which %d left", n, asked.Load(), left.Load())
+	}
+}
