@@ -3,7 +3,7 @@
 
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 
-.PHONY: soak build test lint bench bench-store generate fuzz reproducible vuln licences
+.PHONY: faults soak build test lint bench bench-store generate fuzz reproducible vuln licences
 
 # The same commit and VERSION give the same bytes, wherever they are built.
 VERSION ?=
@@ -29,6 +29,12 @@ bench:
 # Ten million Calls in the store: some minutes and 2 GB of disk.
 bench-store:
 	go run ./bench/store
+
+# What takes too long under the race detector: each operation of the disk fails
+# in turn, and 200 lives of the whole server.
+faults:
+	go test ./internal/store/local -run TestDisk -timeout 20m
+	CI=true go test ./cmd/sheepgate -run TestWorld -timeout 20m
 
 # Hours: as many lives of the whole server in a bubble, kills and faults of the
 # disk as the nights are long.

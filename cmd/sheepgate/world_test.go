@@ -333,8 +333,8 @@ func (r *universe) watch(stop <-chan struct{}) {
 // TestWorld runs the whole server in a bubble, with faults by chance: I1 to I8
 // of the accounting hold after each. SHEEPGATE_WORLDS says how many.
 func TestWorld(t *testing.T) {
-	n := 40
-	if os.Getenv("CI") == "true" {
+	n := 20
+	if os.Getenv("CI") == "true" && !raced {
 		n = 200
 	}
 	if k, err := strconv.Atoi(os.Getenv("SHEEPGATE_WORLDS")); err == nil {

@@ -260,7 +260,7 @@ func TestDisk(t *testing.T) {
 	every := 1
 	if n, err := strconv.Atoi(os.Getenv("SHEEPGATE_DISK_EVERY")); err == nil && n > 0 {
 		every = n
-	} else if testing.Short() {
+	} else if testing.Short() || local.Raced {
 		every = 10
 	}
 	t.Logf("%d operations, %d with reads; one in %d fails, one in %d reads", ops, reads, every, 4*every)

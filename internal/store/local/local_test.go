@@ -12,7 +12,7 @@ import (
 
 func TestStore(t *testing.T) {
 	seeds := 10
-	if testing.Short() {
+	if testing.Short() || Raced {
 		seeds = 3
 	}
 	if n, err := strconv.Atoi(os.Getenv("SHEEPGATE_SEEDS")); err == nil {

@@ -1,0 +1,6 @@
+//go:build race
+
+package local
+
+// Raced says that everything takes ten times as long.
+const Raced = true
