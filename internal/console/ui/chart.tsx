@@ -110,7 +110,7 @@ export function Plot(p: ChartProps & { slim?: boolean }) {
     let dragged = false
     const u = new uPlot({
       width: el.clientWidth, height: el.clientHeight,
-      padding: p.slim ? [2, 4, 0, 4] : [8, 16, 0, 0],
+      padding: p.slim ? [2, 4, 0, 4] : [8, 26, 0, 0],
       tzDate: ts => uPlot.tzDate(new Date(ts * 1000), p.step >= 86400 ? days() : zone),
       legend: { show: false },
       cursor: {
