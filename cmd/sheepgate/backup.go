@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/mattn/go-isatty"
@@ -71,20 +70,13 @@ func offlineConfig(e *env, flag string) (*config.Config, error) {
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
-// storeFolder is where a configuration keeps Calls, as openLocal has it.
-func storeFolder(c *config.Config) string {
-	folder, ok := strings.CutPrefix(c.Store, "file:")
-	if !ok {
-		folder = c.Data
-	}
-	return filepath.Join(folder, callsFolder)
-}
-
 // backup writes the archive. It reads the folder itself instead of asking the
-// server: that works as well when there is none, needs no key, and holds up no
-// request. What is consistent is each database, by SQLite's own means, and the
-// segments, which a database names and which never change (see local.Copy);
-// nothing else ties state.db and the Calls together.
+// server: that works as well when there is none, needs no key, and no request
+// waits for it. (A seal at that moment waits for the copy of tail.db, some
+// tenths of a second in which Calls queue.) What is consistent is each
+// database, by SQLite's own means, and the segments, which a database names and
+// which never change (see local.Copy); nothing else ties state.db and the Calls
+// together.
 func backup(ctx context.Context, e *env, c *config.Config, name string) (*backupList, error) {
 	if st, err := os.Stat(c.Data); err != nil {
 		return nil, fmt.Errorf("the data folder: %w", err)

@@ -179,12 +179,17 @@ func servedStore(c *config.Config, log *slog.Logger, disk local.Disk) (store.Sto
 
 // openLocal opens the store of a configuration.
 func openLocal(c *config.Config, log *slog.Logger, disk local.Disk) (*local.Store, error) {
+	return local.Open(storeFolder(c), local.Options{Log: log, Disk: disk,
+		Calls: time.Duration(c.Retention.Calls), Bodies: time.Duration(c.Retention.Bodies), Bytes: int64(c.Retention.Disk)})
+}
+
+// storeFolder is where a configuration keeps Calls.
+func storeFolder(c *config.Config) string {
 	folder, ok := strings.CutPrefix(c.Store, "file:")
 	if !ok {
 		folder = c.Data
 	}
-	return local.Open(filepath.Join(folder, "calls"), local.Options{Log: log, Disk: disk,
-		Calls: time.Duration(c.Retention.Calls), Bodies: time.Duration(c.Retention.Bodies), Bytes: int64(c.Retention.Disk)})
+	return filepath.Join(folder, callsFolder)
 }
 
 // keys fills ring with the configured keys and the admin key, and returns the
