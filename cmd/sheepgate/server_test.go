@@ -109,7 +109,7 @@ func (s *testServer) send(t *testing.T, rec *recording) (*http.Response, []byte)
 // call waits for a Call to be readable, which takes a second at most.
 func (s *testServer) call(t *testing.T, id string) *call.Call {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); ; {
+	for deadline := time.Now().Add(10 * time.Second); ; { // a second is promised, of a machine that has one
 		res, body := s.do(t, "GET", "/api/v1/calls/"+id, testAdmin, nil)
 		if res.StatusCode == http.StatusOK {
 			c := new(call.Call)

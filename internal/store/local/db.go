@@ -332,11 +332,25 @@ func (d *db) drop(seq int64, keep func([]byte) error) error {
 	return err
 }
 
-// shrink gives the space of what was deleted back to the disk.
+// shrink gives the space of what was deleted back to the disk, in steps between
+// which a batch can be stored: a large import leaves much behind.
 func (d *db) shrink() error {
-	if _, err := d.tail.Exec("PRAGMA incremental_vacuum"); err != nil {
+	for last := -1; ; {
+		var free int
+		if err := d.tail.QueryRow("PRAGMA freelist_count").Scan(&free); err != nil {
+			return err
+		}
+		if free == 0 || free == last {
+			break
+		}
+		last = free
+		if _, err := d.tail.Exec("PRAGMA incremental_vacuum(256)"); err != nil {
+			return err
+		}
+	}
+	if _, err := d.safe.Exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil { // which makes nobody wait
 		return err
 	}
-	_, err := d.tail.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	_, err := d.tail.Exec("PRAGMA wal_checkpoint(TRUNCATE)") // what little is left
 	return err
 }

@@ -1,6 +1,7 @@
 package disktest
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -170,9 +171,9 @@ func xRead(tls *libc.TLS, p, buf uintptr, n int32, off int64) int32 {
 
 func xWrite(tls *libc.TLS, p, buf uintptr, n int32, off int64) int32 {
 	f := fileOf(p)
-	if f.d.op("write", f.name) != nil {
+	if err := f.d.op("write", f.name); err != nil {
 		function[moveFunc](f.methods.FxWrite)(tls, p, buf, n/2, off)
-		if f.d.with == syscall.ENOSPC {
+		if errors.Is(err, syscall.ENOSPC) {
 			return sqlite3.SQLITE_FULL
 		}
 		return sqlite3.SQLITE_IOERR_WRITE
