@@ -65,7 +65,7 @@ func (l *life) open() {
 			l.store = s
 			return
 		}
-		if l.dead = l.disk.Failed() != "" && l.name[0] == 'k'; l.dead {
+		if l.over() {
 			return
 		}
 		if try > 0 || l.disk.Failed() == "" {
@@ -106,7 +106,7 @@ func (l *life) heal(try int) {
 }
 
 func (l *life) over() bool {
-	l.dead = l.dead || l.name[0] == 'k' && l.disk.Failed() != ""
+	l.dead = l.dead || l.name[0] == 'k' && l.disk.Failed() != "" || l.disk.Dead()
 	return l.dead
 }
 
@@ -269,11 +269,13 @@ func TestDisk(t *testing.T) {
 		on    bool
 		reads bool
 		err   syscall.Errno
+		kill  bool
 	}{
-		{"once", false, false, syscall.EIO},
-		{"while", true, false, syscall.ENOSPC},
-		{"killed", true, false, syscall.EIO},
-		{"once read", false, true, syscall.EIO},
+		{"once", false, false, syscall.EIO, false},
+		{"while", true, false, syscall.ENOSPC, false},
+		{"killed", true, false, syscall.EIO, false},
+		{"once and then killed", false, false, syscall.EIO, true},
+		{"once read", false, true, syscall.EIO, false},
 	} {
 		most, every := ops, every
 		if how.reads {
@@ -287,8 +289,12 @@ func TestDisk(t *testing.T) {
 				l := newLife(t, fmt.Sprintf("%s, %d", how.name, n))
 				l.disk.Reads = how.reads
 				l.disk.Fail(n, how.on, how.err)
+				if how.kill {
+					l.disk.Kill(n + 1 + n%7)
+				}
 				l.run()
 				l.failed = l.disk.Failed()
+				l.over()
 				if l.store != nil && !l.dead {
 					l.disk.Fail(0, false, 0)
 					for try := 0; ; try++ {

@@ -64,11 +64,12 @@ type Store struct {
 	segments []*segment   // by the time of their first Call; replaced, never changed
 	troubles map[string]error
 
-	upkeep sync.Mutex // one seal, merge or clean-up at a time
-	wake   chan struct{}
-	stop   chan struct{}
-	done   chan struct{}
-	closed sync.Once
+	upkeep   sync.Mutex // one seal, merge or clean-up at a time; guards doubtful
+	doubtful []*segment // see change
+	wake     chan struct{}
+	stop     chan struct{}
+	done     chan struct{}
+	closed   sync.Once
 }
 
 // Open opens or makes the store in dir. What cannot be read is set aside,

@@ -139,11 +139,12 @@ func (s *Store) seal() error {
 	s.mu.Unlock()
 	s.writing.Unlock()
 
+	if err := s.certain(); err != nil {
+		return err
+	}
 	var made []*segment
 	fail := func(err error) error {
-		for _, g := range made {
-			s.o.Disk.Remove(g.path) // unknown to the manifest: at worst it is an orphan
-		}
+		s.discard(made)
 		return err
 	}
 	for _, parts := range s.parts(t) {
@@ -156,8 +157,8 @@ func (s *Store) seal() error {
 	if err := syncFolder(s.o.Disk, s.dir); err != nil {
 		return fail(err)
 	}
-	if err := s.db.change(made, nil, t.seq[t.n-1]); err != nil {
-		return fail(err)
+	if err := s.change(made, nil, t.seq[t.n-1]); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.segments = inOrder(append(slices.Clone(s.segments), made...))
@@ -338,6 +339,9 @@ func (s *Store) merge(old []*segment) error {
 	for i, g := range old {
 		names[i] = g.name
 	}
+	if err := s.certain(); err != nil {
+		return err
+	}
 	files, err := merged(old)
 	var made []*segment
 	for _, parts := range files {
@@ -347,17 +351,14 @@ func (s *Store) merge(old []*segment) error {
 		}
 		made = append(made, g)
 	}
-	err = cmp.Or(err, syncFolder(s.o.Disk, s.dir))
-	if err == nil {
-		err = s.db.change(made, old, 0)
-	}
-	if err != nil {
-		for _, g := range made {
-			s.o.Disk.Remove(g.path)
-		}
+	if err = cmp.Or(err, syncFolder(s.o.Disk, s.dir)); err != nil {
+		s.discard(made)
 		if d := (*damage)(nil); errors.As(err, &d) && s.quarantine(d.s, d.err) {
 			return nil // the rest is merged the next time
 		}
+		return err
+	}
+	if err := s.change(made, old, 0); err != nil {
 		return err
 	}
 	s.replace(made, old)
@@ -365,6 +366,39 @@ func (s *Store) merge(old []*segment) error {
 		s.o.Disk.Remove(g.path) // who reads it still has it open; if it stays it is an orphan
 	}
 	return nil
+}
+
+// change makes a step of the manifest happen. If the disk fails at its very end
+// nobody knows whether a start after a kill would find that it had: until that
+// is certain the new files must stay.
+func (s *Store) change(made, removed []*segment, sealed int64) error {
+	err := s.db.change(made, removed, sealed)
+	if err != nil {
+		s.doubtful = append(s.doubtful, made...)
+	}
+	return err
+}
+
+// certain ends all doubt: another commit takes the place in the log of the one
+// that failed.
+func (s *Store) certain() error {
+	if len(s.doubtful) == 0 {
+		return nil
+	}
+	if err := s.db.touch(); err != nil {
+		return err
+	}
+	s.discard(s.doubtful)
+	s.doubtful = nil
+	return nil
+}
+
+// discard removes files that the manifest does not know. One that stays is an
+// orphan.
+func (s *Store) discard(made []*segment) {
+	for _, g := range made {
+		_ = s.o.Disk.Remove(g.path)
+	}
 }
 
 // replace swaps segments in what questions see.

@@ -22,6 +22,7 @@ type Disk struct {
 	n      int  // operations so far
 	at     int  // the one that fails
 	on     bool // and all that follow
+	dead   int  // from this one on all fail; 0 means never
 	with   syscall.Errno
 	failed string // the first that did
 }
@@ -41,7 +42,15 @@ func (d *Disk) Close() { unregister(d.vfs) }
 func (d *Disk) Fail(n int, on bool, err syscall.Errno) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.n, d.at, d.on, d.with, d.failed = 0, n, on, err, ""
+	d.n, d.at, d.on, d.with, d.failed, d.dead = 0, n, on, err, "", 0
+}
+
+// Kill lets the n-th operation since Fail and all that follow fail, too: as far
+// as the disk can tell the process has ended.
+func (d *Disk) Kill(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dead = n
 }
 
 // Heal ends all failing.
@@ -52,6 +61,13 @@ func (d *Disk) Ops() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.n
+}
+
+// Dead reports whether the operations have come to that of Kill.
+func (d *Disk) Dead() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dead > 0 && d.n >= d.dead
 }
 
 // Failed is the first operation that failed since then; "" if none did.
@@ -66,7 +82,10 @@ func (d *Disk) op(what, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.n++
-	if d.at == 0 || d.n != d.at && (!d.on || d.n < d.at) {
+	switch {
+	case d.dead > 0 && d.n >= d.dead:
+		return &os.PathError{Op: what, Path: name, Err: syscall.EIO}
+	case d.at == 0 || d.n != d.at && (!d.on || d.n < d.at):
 		return nil
 	}
 	if d.failed == "" {
