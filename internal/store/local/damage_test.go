@@ -249,6 +249,29 @@ func TestBrokenBatch(t *testing.T) {
 	if err := s.Health(); err == nil || !strings.Contains(err.Error(), "batch-") {
 		t.Errorf("health: %v", err)
 	}
+	// And while the store is open: the rest is sealed.
+	if _, err := s.db.safe.Exec("UPDATE tail SET batch = x'010203' WHERE seq = (SELECT max(seq) FROM tail)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.List(t.Context(), store.List{Limit: 500}); err == nil {
+		t.Error("a damaged batch was listed")
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if page, err := s.List(t.Context(), store.List{Limit: 500}); err == nil && len(page.Calls) == 200 {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("the list does not heal: %d, %v", len(page.Calls), err)
+		}
+	}
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := ask(t, s); n != 200 || s.tailRows() != 0 {
+		t.Errorf("%d calls are left, %d in the tail, want 200 in segments", n, s.tailRows())
+	}
+	if aside, err := filepath.Glob(filepath.Join(dir, "batch-*"+quarantined)); err != nil || len(aside) != 2 {
+		t.Errorf("set aside: %v, %v", aside, err)
+	}
 }
 
 // A database that cannot be opened at the moment, here because the volume that

@@ -204,10 +204,19 @@ func (d *db) batch(ctx context.Context, seq int64) ([]*call.Call, error) {
 	}
 	calls, err := readBatch(b)
 	if err != nil {
-		return nil, fmt.Errorf("store: batch %d: %w", seq, err)
+		return nil, &batchError{seq, err}
 	}
 	return calls, nil
 }
+
+// A batchError is a batch that cannot be read.
+type batchError struct {
+	seq int64
+	err error
+}
+
+func (e *batchError) Error() string { return fmt.Sprintf("store: batch %d: %v", e.seq, e.err) }
+func (e *batchError) Unwrap() error { return e.err }
 
 // batches gives every batch in order. bad is told of those that cannot be read.
 func (d *db) batches(each func(seq int64, calls []*call.Call), bad func(seq int64, err error)) error {

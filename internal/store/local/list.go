@@ -304,6 +304,10 @@ func (s *Store) read(ctx context.Context, finds []find) ([]*call.Call, error) {
 			switch b := b.(type) {
 			case *tail:
 				got, err = s.fromTail(ctx, b, rows)
+				if bad := (*batchError)(nil); errors.As(err, &bad) {
+					s.damaged.Store(true)
+					s.poke()
+				}
 			case segBlock:
 				got, err = b.calls(b.at, rows)
 			}

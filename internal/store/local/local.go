@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -70,6 +71,8 @@ type Store struct {
 	stop     chan struct{}
 	done     chan struct{}
 	closed   sync.Once
+
+	damaged atomic.Bool // a batch of the tail cannot be read: a seal sets it aside
 }
 
 // Open opens or makes the store in dir. What cannot be read is set aside,

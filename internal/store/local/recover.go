@@ -179,12 +179,45 @@ func (s *Store) readTail() error {
 		return err
 	}
 	for _, seq := range broken {
-		name := fmt.Sprintf("batch-%d-%d%s", seq, time.Now().UnixMilli(), quarantined)
-		err := s.db.drop(seq, func(b []byte) error { return writeFile(s.o.Disk, filepath.Join(s.dir, name), b) })
-		if err != nil {
+		if err := s.setBatchAside(seq); err != nil {
 			return err
 		}
-		s.troubles["set aside: "+name] = errBatch
+	}
+	return nil
+}
+
+// setBatchAside moves a batch that cannot be read into a file.
+func (s *Store) setBatchAside(seq int64) error {
+	name := fmt.Sprintf("batch-%d-%d%s", seq, time.Now().UnixMilli(), quarantined)
+	err := s.db.drop(seq, func(b []byte) error { return writeFile(s.o.Disk, filepath.Join(s.dir, name), b) })
+	if err == nil {
+		s.trouble("set aside: "+name, errBatch)
+	}
+	return err
+}
+
+// dropBatch lets go of a batch of the oldest tail, of which nothing comes any
+// more, that was damaged after it was stored: the others can be sealed without.
+func (s *Store) dropBatch(seq int64, why error) error {
+	s.o.Log.Error("a batch of the tail cannot be read and is set aside", "batch", seq, "why", why)
+	if err := s.setBatchAside(seq); err != nil {
+		return err
+	}
+	old, left := s.tails[0], newTail()
+	err := s.db.batches(func(n int64, calls []*call.Call) {
+		if n >= old.seq[0] && n <= old.seq[old.n-1] {
+			left.add(n, calls)
+		}
+	}, func(int64, error) {}) // its turn comes
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tails = slices.Clone(s.tails)
+	s.tails[0] = left
+	if left.n == 0 {
+		s.tails = s.tails[1:]
 	}
 	return nil
 }

@@ -119,7 +119,7 @@ func (s *Store) sealDue(now time.Time) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	t := s.tails[0]
-	return len(s.tails) > 1 || t.n >= s.o.SealRows || t.n > 0 && now.Sub(t.begun) >= s.o.SealAge
+	return len(s.tails) > 1 || s.damaged.Load() && t.n > 0 || t.n >= s.o.SealRows || t.n > 0 && now.Sub(t.begun) >= s.o.SealAge
 }
 
 // seal makes segments of the oldest tail: write the files, then let the
@@ -142,6 +142,7 @@ func (s *Store) seal() error {
 	if err := s.certain(); err != nil {
 		return err
 	}
+	s.damaged.Store(false)
 	var made []*segment
 	fail := func(err error) error {
 		s.discard(made)
@@ -149,6 +150,10 @@ func (s *Store) seal() error {
 	}
 	for _, parts := range s.parts(t) {
 		g, err := writeSegment(s.o.Disk, s.dir, parts, nil)
+		if bad := (*batchError)(nil); errors.As(err, &bad) {
+			s.discard(made)
+			return s.dropBatch(bad.seq, bad.err) // the rest is sealed the next time
+		}
 		if err != nil {
 			return fail(err)
 		}
