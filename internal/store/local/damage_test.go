@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -310,12 +312,26 @@ func TestNotNow(t *testing.T) {
 	}
 }
 
+// A fullDisk has no room for new files while it is true.
+type fullDisk struct {
+	machine
+	atomic.Bool
+}
+
+func (d *fullDisk) Create(name string) (File, error) {
+	if d.Load() {
+		return nil, syscall.ENOSPC
+	}
+	return d.machine.Create(name)
+}
+
 // A seal that fails is tried again now and then, not all the time, and an
 // import that waits for it says so. Those that write are not concerned.
 func TestSealFails(t *testing.T) {
 	var log bytes.Buffer
 	var mu sync.Mutex
-	s := open(t, t.TempDir(), Options{SealRows: 10, Log: slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))})
+	full := &fullDisk{}
+	s := open(t, t.TempDir(), Options{SealRows: 10, Disk: full, Log: slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))})
 	n := 0
 	put := func() error {
 		var calls []*call.Call
@@ -337,9 +353,7 @@ func TestSealFails(t *testing.T) {
 			}
 		}
 	}
-	if _, err := s.db.safe.Exec("UPDATE tail SET batch = x'010203'"); err != nil {
-		t.Fatal(err)
-	}
+	full.Store(true)
 	s.upkeep.Unlock()
 	var err error
 	for began := time.Now(); err == nil && time.Since(began) < 20*time.Second; {
