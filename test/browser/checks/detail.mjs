@@ -1,12 +1,13 @@
 // What is told of one call is the call: its tries, tokens and price, which adds
 // up to the cost that is stored.
 
-import { ask, assert, enter, same } from '../lib.mjs'
+import { ask, assert, enter, ready, same } from '../lib.mjs'
 
 const nano = s => BigInt(s.replace('$', '').replace('.', '').replaceAll(',', '').padEnd(1, '0'))
 
 export default async function () {
   const page = await enter('/requests?range=30d&lang=en')
+  await ready(page) // and signed in
   const { calls } = await ask(page, '/api/v1/calls?limit=1000')
   for (const code of ['429', '5xx', 'canceled', '4xx']) calls.push(...(await ask(page, `/api/v1/calls?limit=20&code=${code}`)).calls)
   for (let cursor = '', n = 0; n < 5; n++) { // an alias, whose other target answered
