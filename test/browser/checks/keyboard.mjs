@@ -21,9 +21,13 @@ export default async function () {
   await page.waitForSelector('.rows [data-id]')
   await press('p') // or new rows move what is looked at
   await page.waitForSelector('button[aria-label=Pause][aria-pressed=true]')
-  await sleep(300)
-  await press('j', 'j', 'j', 'k')
   const ids = () => page.locator('.rows [data-id]').evaluateAll(r => r.map(x => x.dataset.id))
+  await until('what is on its way to be there', async () => {
+    const before = await ids()
+    await sleep(1000)
+    return String(before) === String(await ids())
+  })
+  await press('j', 'j', 'j', 'k')
   const second = (await ids())[1]
   assert.equal(await page.locator('.rows tr.at').getAttribute('data-id'), second)
   await press('Enter')
