@@ -29,7 +29,7 @@ export async function enter(path, o = {}) {
   })
   if (o.init) await context.addInitScript(o.init)
   const page = await context.newPage()
-  page.setDefaultTimeout(30_000)
+  page.setDefaultTimeout(60_000)
   const said = []
   const origin = new URL(o.url ?? env.url).origin
   page.on('console', m => { if (['error', 'warning'].includes(m.type())) said.push(`${m.type()}: ${m.text()}`) })
@@ -89,7 +89,7 @@ export async function accessible(page, what) {
 }
 
 // until tries something again until it holds.
-export async function until(what, f, timeout = 10_000) {
+export async function until(what, f, timeout = 30_000) {
   const end = Date.now() + timeout
   let last
   for (;;) {
