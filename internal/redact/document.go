@@ -131,6 +131,13 @@ func (d *document) json(body []byte) {
 	d.scan(body, 0, len(body), bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("[")))
 }
 
+// What a path is made of is bounded: there may be one for every few bytes of a
+// body. The deepest that a dialect sends a piece is eight levels.
+const (
+	maxDepth = 16
+	maxName  = 32 // bytes of a member's name, and of an index
+)
+
 // A level is an object or array around a value.
 type level struct {
 	object bool
@@ -174,9 +181,9 @@ func (d *document) scan(body []byte, at, end int, events bool) {
 			n := len(levels)
 			switch {
 			case key:
-				levels[n-1].key, key = s, false
+				levels[n-1].key, key = s[:min(len(s), maxName)], false
 				d.add(l, s)
-			case events && n > 0 && levels[n-1].object && pieces[levels[n-1].key]:
+			case events && n > 0 && n <= maxDepth && levels[n-1].object && pieces[levels[n-1].key]:
 				d.join(path(levels), l, s)
 			default:
 				d.add(l, s)
@@ -188,7 +195,7 @@ func (d *document) scan(body []byte, at, end int, events bool) {
 				stop++
 			}
 			if n := len(levels); n > 0 && levels[n-1].object && levels[n-1].key == "index" {
-				levels[n-1].index = string(body[at:stop])
+				levels[n-1].index = string(body[at:min(stop, at+maxName)])
 			}
 			d.add(leaf{start: at, end: stop, kind: number}, string(body[at:stop]))
 			at = stop
@@ -253,11 +260,12 @@ type edit struct {
 }
 
 // without is the body less what find finds in its texts.
-func (d *document) without(body []byte, find func(string) []match) []byte {
+func (d *document) without(body []byte, find func(s string, cut bool) []match) []byte {
 	var edits []edit
 	for _, t := range d.texts {
 		s := t.s.String()
-		if list := find(s); len(list) > 0 {
+		last := len(t.leaves) - 1
+		if list := find(s, last > 0 || t.leaves[last].end == len(body)); len(list) > 0 {
 			edits = t.edits(edits, s, list)
 		}
 	}

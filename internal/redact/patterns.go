@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -9,7 +10,14 @@ import (
 // byte a bounded number of times.
 func patterns(s string) []match {
 	var list []match
+	edge := 0    // the end of an escape: what stands before it is no part of a word
+	noToken := 0 // before it begins no JSON Web Token
 	for i := 0; i < len(s); {
+		if n := escape(s[i:]); n > 0 {
+			i += n
+			edge = i
+			continue
+		}
 		end, with := 0, ""
 		switch c := s[i]; {
 		case c == '@':
@@ -17,7 +25,7 @@ func patterns(s string) []match {
 			if start, end = email(s, i); end > 0 {
 				list = append(list, match{start, end, "[email]"})
 			}
-		case i > 0 && word(s[i-1]) && c != '-':
+		case i > edge && word(s[i-1]) && c != '-':
 			// within a word begins nothing else
 			if digit(c) && digit(s[i-1]) {
 				end = afterDigits(s, i)
@@ -30,7 +38,11 @@ func patterns(s string) []match {
 			end, with = privateKey(s, i), "[key]"
 		case letter(c):
 			if begins[c] {
-				if end, with = token(s, i), "[jwt]"; end == 0 {
+				if i >= noToken {
+					end, noToken = token(s, i)
+					with = "[jwt]"
+				}
+				if end == 0 {
 					end, with = apiKey(s, i)
 				}
 			}
@@ -70,10 +82,51 @@ func afterDigits(s string, i int) int {
 	return i
 }
 
+// escape is the length of what s begins with, if that is one of JSON's escapes
+// that would look like a part of a word: a text may hold JSON, and that JSON texts.
+func escape(s string) int {
+	if len(s) < 2 || s[0] != '\\' {
+		return 0
+	}
+	switch s[1] {
+	case 'n', 'r', 't', 'b', 'f':
+		return 2
+	case 'u':
+		if len(s) >= 6 {
+			if _, err := strconv.ParseUint(s[2:6], 16, 16); err == nil {
+				return 6
+			}
+		}
+	}
+	return 0
+}
+
+// local is where the local part of an address begins that ends at i.
+func local(s string, i int) int {
+	start := i
+	for start > 0 && i-start < 64 {
+		c := s[start-1]
+		if start >= 2 && escape(s[start-2:start]) > 0 {
+			break
+		}
+		if start >= 6 && escape(s[start-6:start]) == 6 {
+			if strings.HasPrefix(s[start-4:], "00") && s[start-2] < '8' {
+				break // of ASCII: what is part of an address needs none
+			}
+			start -= 6
+			continue
+		}
+		if !word(c) && c < 0x80 && strings.IndexByte(".%+-'", c) < 0 {
+			break
+		}
+		start--
+	}
+	return start
+}
+
 // email is the address around the @ at i; end is 0 if there is none.
 func email(s string, i int) (start, end int) {
-	for start = i; start > 0 && i-start < 64 && (word(s[start-1]) || s[start-1] >= 0x80 || strings.IndexByte(".%+-'", s[start-1]) >= 0); start-- {
-	}
+	start = local(s, i)
 	start += len(s[start:i]) - len(strings.TrimLeft(s[start:i], ".'-"))
 	if start == i {
 		return 0, 0
@@ -294,23 +347,23 @@ func plausible(n []byte, groups []int, plus bool) bool {
 }
 
 // token is a JSON Web Token: three parts of base64url, the first of which is an
-// object (RFC 7519).
-func token(s string, i int) int {
+// object (RFC 7519). end is 0 if there is none, and then none begins before none.
+func token(s string, i int) (end, none int) {
 	if !strings.HasPrefix(s[i:], "eyJ") {
-		return 0
+		return 0, 0
 	}
 	first := base64URL(s, i)
 	if first-i < 10 || first == len(s) || s[first] != '.' {
-		return 0
+		return 0, first
 	}
 	second := base64URL(s, first+1)
 	if second-first < 10 {
-		return 0
+		return 0, first
 	}
 	if second < len(s) && s[second] == '.' {
-		return base64URL(s, second+1)
+		return base64URL(s, second+1), 0
 	}
-	return second // cut, or without a signature
+	return second, 0 // cut, or without a signature
 }
 
 func base64URL(s string, i int) int {

@@ -16,14 +16,21 @@ func Secrets(s string, secrets []string) string {
 			continue
 		}
 		s = strings.ReplaceAll(s, secret, "[redacted]")
-		for n := min(len(secret)-1, len(s)); n >= minSecret; n-- {
-			if strings.HasSuffix(s, secret[:n]) {
-				s = s[:len(s)-n] + "[redacted]"
-				break
-			}
+		if n := begun(s, secret); n > 0 {
+			s = s[:len(s)-n] + "[redacted]"
 		}
 	}
 	return s
+}
+
+// begun is how much of a secret stands at the end of s: 0, or enough to tell.
+func begun(s, secret string) int {
+	for n := min(len(secret)-1, len(s)); n >= minSecret; n-- {
+		if strings.HasSuffix(s, secret[:n]) {
+			return n
+		}
+	}
+	return 0
 }
 
 // A Redactor cuts known secrets out of bodies and, with Patterns, whatever
@@ -49,8 +56,9 @@ func (r *Redactor) Body(body []byte) []byte {
 	return d.without(body, r.find)
 }
 
-// find is what is to be cut out of s, from left to right.
-func (r *Redactor) find(s string) []match {
+// find is what is to be cut out of s, from left to right. cut says that s may have
+// gone on: the body, or the stream that it is of, ended too early.
+func (r *Redactor) find(s string, cut bool) []match {
 	var list []match
 	if r.Patterns {
 		list = patterns(s)
@@ -66,6 +74,9 @@ func (r *Redactor) find(s string) []match {
 			}
 			list = append(list, match{at + i, at + i + len(secret), "[redacted]"})
 			at += i + len(secret)
+		}
+		if n := begun(s, secret); cut && n > 0 {
+			list = append(list, match{len(s) - n, len(s), "[redacted]"})
 		}
 	}
 	return flat(list)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,11 @@ func TestPatterns(t *testing.T) {
 	check(`{"content":"cut in the middle of a@exam`, `{"content":"cut in the middle of a@exam`)
 	check(`{"content":"cut \u00`, `{"content":"cut \u00`)
 	check(`{"content":"a@example.com \u00`, `{"content":"[email] 00`)
+	// JSON within a text, as the arguments of tools are, has escapes of its own.
+	check(`{"arguments":"{\"to\":\"Call\\n010-1234-5678\\t`+secret+`z9Q\"}"}`, `{"arguments":"{\"to\":\"Call\\n[phone]\\t[key]\"}"}`)
+	check(`\nj@example.com \u003c4111111111111111\u003e \ud64d\uae38.a@example.com\r900101-1234568\u0026`,
+		`\n[email] \u003c[card]\u003e [email]\r[resident-number]\u0026`)
+	same(`\n \u00 \ \u003c@example.com C:\new\table\u0`)
 }
 
 func TestKnownSecrets(t *testing.T) {
@@ -83,6 +89,17 @@ func TestKnownSecrets(t *testing.T) {
 	if want := `{"error":"no [redacted]","mail":"a@example.com"}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	cut := func(in, want string) {
+		t.Helper()
+		if got := string(r.Body([]byte(in))); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+	cut(`{"error":"no `+secret[:12], `{"error":"no [redacted]`)
+	cut("data: {\"text\":\"no "+secret[:4]+"\"}\n\ndata: {\"text\":\""+secret[4:12], "data: {\"text\":\"no [redacted]\"}\n\ndata: {\"text\":\"")
+	cut("data: {\"text\":\"no "+secret[:4]+"\"}\n\ndata: {\"text\":\""+secret[4:12]+"\"}\n\n", "data: {\"text\":\"no [redacted]\"}\n\ndata: {\"text\":\"\"}\n\n")
+	cut("no "+secret[:12], "no [redacted]")
+	cut(`{"error":"no `+secret[:12]+`"}`, `{"error":"no `+secret[:12]+`"}`)
 	body := []byte(`{"nothing":"here"}`)
 	if got := r.Body(body); &got[0] != &body[0] {
 		t.Error("a body without secrets was copied")
@@ -165,12 +182,29 @@ func TestLinear(t *testing.T) {
 		}
 		return best
 	}
-	for _, s := range []string{"@", "a@", "1", "1-", "1 ", "+1 ", "(", "eyJ", "eyJa.", "sk-", "sk-a1", "-----BEGIN PRIVATE KEY-----", "-", "a.", "가@", `{"a":"`, `\u0040`, "data: {", "data: {\"text\":\"1\"}\n"} {
+	for _, s := range []string{"@", "a@", "1", "1-", "1 ", "+1 ", "(", "eyJ", "eyJa.", "eyJ-", "eyJaaaaaaaaaa-", "sk-", "sk-a1", "-----BEGIN PRIVATE KEY-----", "-", "a.", "가@", `{"a":"`, `\u0040`, "data: {", "data: {\"text\":\"1\"}\n"} {
 		const n = 1 << 14
 		small, large := took(strings.Repeat(s, n/len(s))), took(strings.Repeat(s, 16*n/len(s)))
 		if large > 100*small && large > 10*time.Millisecond {
 			t.Errorf("%q: %v, and %v for sixteen times as many", s, small, large)
 		}
+	}
+}
+
+// What is nested deep takes no more than what is not: a path as long as the
+// body for each of its texts would be more memory than there is.
+func TestDeep(t *testing.T) {
+	body := []byte(strings.Repeat("[", 1<<15) + strings.Repeat(`{"text":"a@example.com"},`, 1<<11))
+	r := Redactor{Patterns: true}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got := r.Body(body)
+	runtime.ReadMemStats(&after)
+	if n := bytes.Count(got, []byte("[email]")); n != 1<<11 {
+		t.Errorf("%d of %d are cut out", n, 1<<11)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 {
+		t.Errorf("%d bytes of memory for %d of body", n, len(body))
 	}
 }
 
