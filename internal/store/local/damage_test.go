@@ -276,6 +276,64 @@ func TestBrokenBatch(t *testing.T) {
 	}
 }
 
+// An asideDisk has room for so many batches that are set aside.
+type asideDisk struct {
+	machine
+	room atomic.Int32
+}
+
+func (d *asideDisk) Create(name string) (File, error) {
+	f, err := d.machine.Create(name)
+	if err == nil && strings.HasPrefix(filepath.Base(name), "batch-") && d.room.Add(-1) < 0 {
+		return fullFile{f}, nil
+	}
+	return f, err
+}
+
+type fullFile struct{ File }
+
+func (fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// Several batches are damaged while the store is open, and the disk is full when
+// the second is set aside: none is lost, and the rest is sealed once it can be.
+func TestBrokenBatches(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 100, 200) // four batches of 50
+	disk := &asideDisk{}
+	disk.room.Store(1)
+	s := open(t, dir, Options{Disk: disk})
+	if _, err := s.db.safe.Exec("UPDATE tail SET batch = x'010203' WHERE seq IN (SELECT seq FROM tail ORDER BY seq LIMIT 3) AND seq > (SELECT min(seq) FROM tail)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("settled on a full disk: %v", err)
+	}
+	aside := func() []string {
+		t.Helper()
+		list, err := filepath.Glob(filepath.Join(dir, "batch-*"+quarantined))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if l := aside(); len(l) != 1 {
+		t.Errorf("set aside on a full disk: %v", l)
+	}
+	disk.room.Store(10)
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := listed(t, s); n != 200 || s.tailRows() != 0 {
+		t.Errorf("%d calls are left, %d in the tail, want 200 in segments", n, s.tailRows())
+	}
+	if l := aside(); len(l) != 2 {
+		t.Errorf("set aside: %v", l)
+	}
+	if err := s.Health(); err == nil || strings.Count(err.Error(), "batch-") != 2 {
+		t.Errorf("health: %v", err)
+	}
+}
+
 // A database that cannot be opened at the moment, here because the volume that
 // it lies on is not mounted yet, is not set aside for that.
 func TestNotNow(t *testing.T) {

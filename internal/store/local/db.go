@@ -345,15 +345,19 @@ func (d *db) rollup(ctx context.Context, which rollup, segment string, block int
 
 // drop removes a batch that cannot be read, once keep has its bytes.
 func (d *db) drop(seq int64, keep func([]byte) error) error {
+	tx, err := d.safe.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after a commit it does nothing
 	var b []byte
-	if err := d.safe.QueryRow("SELECT batch FROM tail WHERE seq = ?", seq).Scan(&b); err != nil {
+	if err := tx.QueryRow("DELETE FROM tail WHERE seq = ? RETURNING batch", seq).Scan(&b); err != nil {
 		return err
 	}
 	if err := keep(b); err != nil {
 		return err
 	}
-	_, err := d.safe.Exec("DELETE FROM tail WHERE seq = ?", seq)
-	return err
+	return tx.Commit()
 }
 
 // shrink gives the space of what was deleted back to the disk, in steps between

@@ -38,7 +38,7 @@ func (machine) Rename(from, to string) error               { return os.Rename(fr
 func (machine) Remove(name string) error                   { return os.Remove(name) }
 func (machine) VFS() string                                { return "" }
 
-// writeFile writes a small file, whole and synced.
+// writeFile writes a small file, whole and synced, or none.
 func writeFile(d Disk, name string, b []byte) error {
 	f, err := d.Create(name)
 	if err != nil {
@@ -49,6 +49,9 @@ func writeFile(d Disk, name string, b []byte) error {
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err != nil {
+		_ = d.Remove(name)
 	}
 	return err
 }

@@ -196,21 +196,30 @@ func (s *Store) setBatchAside(seq int64) error {
 	return err
 }
 
-// dropBatch lets go of a batch of the oldest tail, of which nothing comes any
-// more, that was damaged after it was stored: the others can be sealed without.
-func (s *Store) dropBatch(seq int64, why error) error {
-	s.o.Log.Error("a batch of the tail cannot be read and is set aside", "batch", seq, "why", why)
-	if err := s.setBatchAside(seq); err != nil {
-		return err
-	}
+// dropBroken lets go of the batches of the oldest tail, of which nothing comes
+// any more, that were damaged after they were stored: the others can be sealed
+// without. If it fails halfway it can be done again.
+func (s *Store) dropBroken() error {
 	old, left := s.tails[0], newTail()
-	err := s.db.batches(func(n int64, calls []*call.Call) {
-		if n >= old.seq[0] && n <= old.seq[old.n-1] {
-			left.add(n, calls)
+	first, last := old.seq[0], old.seq[old.n-1]
+	var broken []int64
+	err := s.db.batches(func(seq int64, calls []*call.Call) {
+		if seq >= first && seq <= last {
+			left.add(seq, calls)
 		}
-	}, func(int64, error) {}) // its turn comes
+	}, func(seq int64, err error) {
+		if seq >= first && seq <= last {
+			broken = append(broken, seq)
+			s.o.Log.Error("a batch of the tail cannot be read and is set aside", "batch", seq, "why", err)
+		}
+	})
 	if err != nil {
 		return err
+	}
+	for _, seq := range broken { // all: a seal forgets whatever was stored before its last Call
+		if err := s.setBatchAside(seq); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

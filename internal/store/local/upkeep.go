@@ -150,9 +150,9 @@ func (s *Store) seal() error {
 	}
 	for _, parts := range s.parts(t) {
 		g, err := writeSegment(s.o.Disk, s.dir, parts, nil)
-		if bad := (*batchError)(nil); errors.As(err, &bad) {
+		if bad := (*batchError)(nil); errors.As(err, &bad) || errors.Is(err, errMoved) { // or one was set aside, and then the disk failed
 			s.discard(made)
-			return s.dropBatch(bad.seq, bad.err) // the rest is sealed the next time
+			return s.dropBroken() // the rest is sealed the next time
 		}
 		if err != nil {
 			return fail(err)
