@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/mattn/go-isatty"
@@ -141,16 +142,31 @@ func writeBackup(ctx context.Context, e *env, c *config.Config, tmp string, w io
 			return nil, err
 		}
 	}
-	aside, err := filepath.Glob(filepath.Join(c.Data, "state.db.*"))
+	ours := func(name string) bool { // restore takes no other
+		ok := fileName.MatchString(name)
+		if !ok {
+			fmt.Fprintf(e.stderr, "warning: %q is left out: sheepgate gives no file such a name\n", name)
+		}
+		return ok
+	}
+	list, err := os.ReadDir(c.Data)
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range aside {
-		if err := addFile(a, filepath.Base(f), f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, f := range list {
+		if name := f.Name(); !strings.HasPrefix(name, "state.db.") || !f.Type().IsRegular() || !ours(name) {
+			continue
+		}
+		if err := addFile(a, f.Name(), filepath.Join(c.Data, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	missing, err := local.Copy(ctx, storeFolder(c), tmp, func(name string, f *os.File) error { return a.add(callsFolder+"/"+name, f) })
+	missing, err := local.Copy(ctx, storeFolder(c), tmp, func(name string, f *os.File) error {
+		if name = callsFolder + "/" + name; !ours(name) {
+			return nil
+		}
+		return a.add(name, f)
+	})
 	if err != nil {
 		return nil, err
 	}

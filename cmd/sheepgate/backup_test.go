@@ -266,6 +266,32 @@ func TestRestoreWithin(t *testing.T) {
 
 // FuzzRestore: whatever an archive holds, nothing leaves the folder, no more is
 // written than there is room, and what is accepted is what its list says.
+// Files that somebody put beside the store's own, under names of his own, do not
+// make a backup that cannot be restored, and data may lie anywhere.
+func TestBackupOfOtherNames(t *testing.T) {
+	data, again := filepath.Join(t.TempDir(), "data [1"), filepath.Join(t.TempDir(), "data")
+	for _, name := range []string{"state.db.1.quarantine", "state.db.1.quarantine (copy)", "state.db.d/x", "calls/x.parquet.quarantine", "calls/x.parquet.quarantine~"} {
+		path := filepath.Join(data, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "a.tar.zst")
+	r := cli(t, nil, "backup", file, "--config", write(t, "c.yaml", fmt.Sprintf("data: %q\n", data)))
+	if r.code != 0 || strings.Count(r.stderr, "left out") != 2 {
+		t.Fatalf("backup: %+v", r)
+	}
+	if r := cli(t, nil, "restore", file, "--config", write(t, "c.yaml", fmt.Sprintf("data: %q\n", again))); r.code != 0 {
+		t.Fatalf("restore: %+v", r)
+	}
+	if got, want := fmt.Sprint(tree(t, again)), "[calls calls/x.parquet.quarantine state.db.1.quarantine]"; got != want {
+		t.Errorf("restored %s, want %s", got, want)
+	}
+}
+
 func FuzzRestore(f *testing.F) {
 	unzip, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(16<<20))
 	if err != nil {
