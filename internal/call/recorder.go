@@ -82,10 +82,6 @@ func (r *Recorder) Add(c *Call, x *Exchange) {
 	for _, observe := range r.observers {
 		observe(c)
 	}
-	if x != nil && r.bytes.Load()+x.size() > maxBytes {
-		x = nil
-		r.bare.Add(1)
-	}
 	r.mu.Lock()
 	if r.len == queueLen && !r.closed {
 		r.hold()
@@ -95,12 +91,16 @@ func (r *Recorder) Add(c *Call, x *Exchange) {
 		r.lost.Add(1)
 		return
 	}
-	r.queue[(r.head+r.len)%queueLen] = Entry{c, x}
-	r.len++
-	r.pending.Add(1)
+	if x != nil && r.bytes.Load()+x.size() > maxBytes {
+		x = nil
+		r.bare.Add(1)
+	}
 	if x != nil {
 		r.bytes.Add(x.size())
 	}
+	r.queue[(r.head+r.len)%queueLen] = Entry{c, x}
+	r.len++
+	r.pending.Add(1)
 	n := r.len
 	r.mu.Unlock()
 	if n == 1 || n == maxBatch { // and for none in between: a goroutine that wakes costs more than this function

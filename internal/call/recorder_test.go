@@ -226,3 +226,40 @@ func TestRecorderBytes(t *testing.T) {
 		}
 	})
 }
+
+// TestRecorderBytesHeld: Exchanges of handlers that wait for room in the queue
+// count when they come into it.
+func TestRecorderBytesHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		slow := sinkFunc(func() { time.Sleep(gather) })
+		r := NewRecorder(slog.New(slog.DiscardHandler), nil, slow, k)
+		for i := range queueLen + maxBatch {
+			if r.Add(&Call{ID: strconv.Itoa(i)}, nil); i == maxBatch {
+				synctest.Wait() // a batch is with the sink
+			}
+		}
+		big := make([]byte, MaxExchange)
+		for i := range 100 {
+			go r.Add(&Call{ID: "x" + strconv.Itoa(i)}, &Exchange{Request: big, Response: big})
+		}
+		time.Sleep(maxHold)
+		synctest.Wait()
+		if n := r.bytes.Load(); n > maxBytes {
+			t.Errorf("%d bytes are held", n)
+		}
+		if err := r.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if r.Lost() != 0 || 100-r.Bare() != maxBytes/(2*MaxExchange) {
+			t.Errorf("%d lost, %d bare", r.Lost(), r.Bare())
+		}
+	})
+}
+
+type sinkFunc func()
+
+func (f sinkFunc) Write(context.Context, []Entry) error {
+	f()
+	return nil
+}
