@@ -276,6 +276,116 @@ func TestBrokenBatch(t *testing.T) {
 	}
 }
 
+// A poorDisk lacks something: what lack says of an operation comes of it.
+type poorDisk struct {
+	machine
+	lack func(op, name string) error
+}
+
+func (d poorDisk) Open(name string) (File, error) {
+	if err := d.lack("open", name); err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return d.machine.Open(name)
+}
+
+func (d poorDisk) Create(name string) (File, error) {
+	if err := d.lack("create", name); err != nil {
+		return nil, &os.PathError{Op: "create", Path: name, Err: err}
+	}
+	return d.machine.Create(name)
+}
+
+// What a machine lacks while a store is repaired at its start is no damage, and
+// may pass: nothing is set aside, and the next start repairs all of it.
+func TestRepairInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 100, 100)
+	later := func(what string, lack func(op, name string) error) {
+		t.Helper()
+		if s, err := Open(dir, Options{Disk: poorDisk{lack: lack}}); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("%s: %v", what, err)
+			if err == nil {
+				s.Close()
+			}
+		}
+	}
+	s := open(t, dir, Options{})
+	if _, err := s.db.safe.Exec("UPDATE tail SET batch = x'010203' WHERE seq = (SELECT min(seq) FROM tail)"); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	later("no room to set a batch aside", func(op, name string) error {
+		if op == "create" {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	s = open(t, dir, Options{})
+	if n := listed(t, s); n != 150 {
+		t.Errorf("%d calls are left, want 150", n)
+	}
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, side := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(filepath.Join(dir, "tail.db"+side)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	later("no descriptors to read segments for the manifest", func(op, name string) error {
+		if op == "open" && strings.HasSuffix(name, suffix) {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	d, err := openDB(machine{}, filepath.Join(dir, "tail.db")) // and a start that was killed there
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, Options{})
+	if n := listed(t, s); n != 150 {
+		t.Errorf("%d calls are left, want 150", n)
+	}
+	s.Close()
+	s = open(t, dir, Options{})
+	if n := listed(t, s); n != 150 {
+		t.Errorf("%d calls are left, want 150", n)
+	}
+}
+
+// A segment that cannot be read, and then not be looked at for want of
+// descriptors, may be whole: it stays.
+func TestNoDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 100, 0)
+	var opened, poor atomic.Int32
+	s := open(t, dir, Options{Disk: poorDisk{lack: func(op, name string) error {
+		switch {
+		case op != "open" || !strings.HasSuffix(name, suffix) || poor.Load() == 0:
+			return nil
+		case opened.Add(1) == 1:
+			return syscall.EIO
+		}
+		return syscall.EMFILE
+	}}})
+	poor.Store(1)
+	if _, err := s.Get(t.Context(), testCall(1).ID); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("got a call without descriptors: %v", err)
+	}
+	poor.Store(0)
+	if n := listed(t, s); n != 100 {
+		t.Errorf("%d calls are left, want 100", n)
+	}
+	if err := s.Health(); err != nil {
+		t.Error(err)
+	}
+}
+
 // An asideDisk has room for so many batches that are set aside.
 type asideDisk struct {
 	machine

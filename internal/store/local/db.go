@@ -24,22 +24,22 @@ type db struct {
 	add  *sql.Stmt
 	roll [byModel + 1]*sql.Stmt // each rollup
 
-	fresh bool // it was made just now
+	fresh bool // it has no version yet: see made
 }
 
 const dbVersion = 1
 
 const schema = `
-CREATE TABLE tail (
+CREATE TABLE IF NOT EXISTS tail (
 	seq   INTEGER PRIMARY KEY,
 	batch BLOB NOT NULL -- see appendBatch
 );
-CREATE TABLE segments (
+CREATE TABLE IF NOT EXISTS segments (
 	name  TEXT PRIMARY KEY,
 	bytes INTEGER NOT NULL,
 	about TEXT NOT NULL -- JSON, as in the file itself
 ) WITHOUT ROWID;
-CREATE TABLE rollups (
+CREATE TABLE IF NOT EXISTS rollups (
 	segment TEXT NOT NULL,
 	block   INTEGER NOT NULL,
 	hours   BLOB NOT NULL, -- see rollup, encodePartial
@@ -100,7 +100,7 @@ func (d *db) prepare() error {
 			return err
 		}
 		defer tx.Rollback() // after a commit it does nothing
-		if _, err := tx.Exec(schema + fmt.Sprintf("PRAGMA user_version = %d;", dbVersion)); err != nil {
+		if _, err := tx.Exec(schema); err != nil {
 			return err
 		}
 		if err := tx.Commit(); err != nil {
@@ -120,6 +120,14 @@ func (d *db) prepare() error {
 		}
 	}
 	return nil
+}
+
+// made says that a fresh database knows the segments that there are. Until then
+// a start takes it for one that was lost.
+func (d *db) made() error {
+	_, err := d.safe.Exec(fmt.Sprintf("PRAGMA user_version = %d", dbVersion))
+	d.fresh = err != nil
+	return err
 }
 
 // A newerError is a database that a later Sheepgate made: it is left alone.

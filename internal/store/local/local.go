@@ -109,6 +109,9 @@ func Open(dir string, o Options) (*Store, error) {
 			s.db.close()
 		}
 		lock.Close()
+		if lacks(err) || passing(o.Disk, filepath.Join(dir, "tail.db"), err) {
+			err = fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		}
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	go s.maintain()

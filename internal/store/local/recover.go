@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
-	"github.com/sheepgate/sheepgate/internal/store"
 )
 
 // recover brings the folder to where the last run left it, whatever ended it:
@@ -33,7 +32,7 @@ func (s *Store) recover() error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err != nil && passing(s.o.Disk, path, err) {
-		return fmt.Errorf("%w: %s: %w", store.ErrUnavailable, path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	lost := err != nil
 	if lost {
@@ -56,6 +55,11 @@ func (s *Store) recover() error {
 	}
 	if lost {
 		if known, err = s.rebuild(files); err != nil {
+			return err
+		}
+	}
+	if d.fresh {
+		if err := d.made(); err != nil {
 			return err
 		}
 	}
@@ -124,6 +128,12 @@ func (s *Store) rebuild(files map[string]int64) ([]*segment, error) {
 	for name, size := range files {
 		g := &segment{disk: s.o.Disk, name: name, path: segmentPath(s.dir, name), bytes: size}
 		f, err := openSegment(s.o.Disk, g.path, &g.about)
+		if err != nil { // or the disk stumbled
+			f, err = openSegment(s.o.Disk, g.path, &g.about)
+		}
+		if lacks(err) {
+			return nil, err
+		}
 		if err != nil {
 			s.troubles["set aside: "+name+quarantined] = err
 			s.o.Log.Error("a segment cannot be read and is set aside", "file", name, "why", err)
@@ -141,7 +151,7 @@ func (s *Store) rebuild(files map[string]int64) ([]*segment, error) {
 	}
 	list = slices.DeleteFunc(list, func(g *segment) bool { return replaced[g.name] })
 	s.o.Log.Info("the manifest is made anew from the segments", "segments", len(list))
-	return list, s.db.change(list, nil, 0)
+	return list, s.db.change(list, list, 0) // some may be known since a start that was ended here
 }
 
 // admit takes a segment of the manifest whose file is there, whole.

@@ -103,11 +103,17 @@ func (s *segment) reader() (*opened, error) {
 // damaged says that the segment cannot be read. A machine that lacks something
 // at the moment does not make it so.
 func (s *segment) damaged(err error) error {
-	var number syscall.Errno
-	if d := (*damage)(nil); errors.As(err, &d) || errors.As(err, &number) && number != syscall.EIO && number != syscall.ENOENT {
+	if d := (*damage)(nil); errors.As(err, &d) || lacks(err) {
 		return err
 	}
 	return &damage{s, err}
+}
+
+// lacks reports whether err says nothing of a file, but that the machine lacks
+// something at the moment.
+func lacks(err error) bool {
+	var number syscall.Errno
+	return errors.As(err, &number) && number != syscall.EIO && number != syscall.ENOENT
 }
 
 // openSegment opens a file and compares what it says of itself with want, or

@@ -453,7 +453,7 @@ func (s *segment) verify() error {
 }
 
 // quarantine sets a segment aside that cannot be read: the rest counts on. It
-// reports false if it can be read after all.
+// reports false if it can be read after all, or if that cannot be told.
 func (s *Store) quarantine(g *segment, why error) bool {
 	s.mu.RLock()
 	known := slices.Contains(s.segments, g)
@@ -461,8 +461,8 @@ func (s *Store) quarantine(g *segment, why error) bool {
 	if !known {
 		return true // merged away, or set aside already
 	}
-	if g.verify() == nil {
-		s.o.Log.Warn("a segment could not be read, and then it could", "file", g.name, "why", why)
+	if err := g.verify(); err == nil || lacks(err) {
+		s.o.Log.Warn("a segment could not be read for a moment, and stays", "file", g.name, "why", why)
 		return false
 	}
 	s.replace(nil, []*segment{g})
