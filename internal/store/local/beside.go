@@ -117,8 +117,8 @@ func (h holding) open(dir string, names []string) (missing []string, err error) 
 }
 
 // moment copies the database to base and opens the segments that it names.
-// Without a database there is no copy, and every segment counts: a store makes
-// its manifest anew from them.
+// Without a database there is no copy, and every segment counts, as with one
+// that was just made: a store makes its manifest anew from them.
 func (h holding) moment(ctx context.Context, dir, base string) (segments, missing []string, err error) {
 	there, err := folder(dir)
 	if err != nil {
@@ -138,6 +138,9 @@ func (h holding) moment(ctx context.Context, dir, base string) (segments, missin
 		return nil, nil, fmt.Errorf("store: %s: %w", path, err)
 	default:
 		list, err := readManifest(ctx, base)
+		if errors.Is(err, errFresh) {
+			break
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("store: %s: %w", path, err)
 		}
@@ -208,6 +211,10 @@ func folder(dir string) ([]string, error) {
 	return names, err
 }
 
+// errFresh says that a database does not know the segments yet: it was made this
+// moment, or anew.
+var errFresh = errors.New("it does not know its segments yet")
+
 // readManifest reads which segments the database at path knows.
 func readManifest(ctx context.Context, path string) ([]*segment, error) {
 	h, err := readOnly(path)
@@ -223,7 +230,7 @@ func readManifest(ctx context.Context, path string) ([]*segment, error) {
 	case dbVersion:
 		return (&db{safe: h}).segments(machine{}, filepath.Dir(path))
 	case 0:
-		return nil, nil // it was made this moment
+		return nil, errFresh
 	}
 	return nil, &newerError{version}
 }
@@ -260,7 +267,7 @@ func Inspect(ctx context.Context, dir string) (*Look, error) {
 		return l, nil
 	}
 	list, err := readManifest(ctx, path)
-	if err != nil {
+	if err != nil && !errors.Is(err, errFresh) {
 		l.Broken = append(l.Broken, fmt.Errorf("tail.db: %w", err))
 		return l, nil
 	}

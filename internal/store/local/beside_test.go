@@ -142,6 +142,32 @@ func TestCopyOfWhatIsDamaged(t *testing.T) {
 	}
 }
 
+// A database that was made anew and does not know the segments yet counts as
+// none: they are copied, and the copy finds them.
+func TestCopyOfFresh(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 100, 0)
+	path := filepath.Join(dir, "tail.db")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openDB(machine{}, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	to, missing := copyTo(t, dir)
+	if len(missing) > 0 {
+		t.Errorf("missing: %q", missing)
+	}
+	if n := listed(t, open(t, to, Options{})); n != 100 {
+		t.Errorf("the copy has %d calls, want 100", n)
+	}
+	if l, err := Inspect(t.Context(), dir); err != nil || len(l.Broken) > 0 {
+		t.Errorf("Inspect: %+v, %v", l, err)
+	}
+}
+
 func TestInspect(t *testing.T) {
 	dir := t.TempDir()
 	look := func() *Look {
