@@ -670,6 +670,36 @@ func TestTogether(t *testing.T) {
 }
 
 // A question of more groups than fit is asked twice, and answers the same.
+// Between a seal's commit and the moment when questions see it, Calls are neither
+// in the database nor in a segment: a question waits, however long that takes.
+func TestListWhileMoving(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 100, 50)
+	s := open(t, dir, Options{})
+	s.moving.Lock()
+	if _, err := s.db.safe.Exec("DELETE FROM tail"); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	var errs [2]error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var p store.Page
+		p, errs[0] = s.List(t.Context(), store.List{Limit: 1000})
+		n = len(p.Calls)
+	})
+	wg.Go(func() { _, errs[1] = s.Get(t.Context(), testCall(120).ID) })
+	time.Sleep(50 * time.Millisecond)
+	s.mu.Lock()
+	s.tails = []*tail{newTail()}
+	s.mu.Unlock()
+	s.moving.Unlock()
+	wg.Wait()
+	if n != 100 || errs[0] != nil || !errors.Is(errs[1], store.ErrNotFound) {
+		t.Errorf("%d calls, %v", n, errs)
+	}
+}
+
 func TestManyGroups(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	var calls []*call.Call

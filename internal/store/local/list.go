@@ -70,6 +70,7 @@ func (s *Store) List(ctx context.Context, q store.List) (store.Page, error) {
 		}
 		page.Calls, err = s.read(ctx, finds)
 		if errors.Is(err, errMoved) && tries < maxTries {
+			s.moved()
 			continue
 		}
 		return page, err
@@ -286,6 +287,12 @@ var errMoved = errors.New("store: the call is not where it was")
 // maxTries is how often a question is put again after errMoved.
 const maxTries = 5
 
+// moved waits until what questions see is what the database holds.
+func (s *Store) moved() {
+	s.moving.RLock()
+	defer s.moving.RUnlock()
+}
+
 // read gives the Calls of finds, in their order.
 func (s *Store) read(ctx context.Context, finds []find) ([]*call.Call, error) {
 	calls := make([]*call.Call, len(finds))
@@ -335,6 +342,7 @@ func (s *Store) Get(ctx context.Context, id string) (*call.Call, error) {
 		}
 		calls, err := s.read(ctx, []find{f})
 		if errors.Is(err, errMoved) && tries < maxTries {
+			s.moved()
 			continue
 		}
 		if err != nil {

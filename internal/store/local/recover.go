@@ -226,6 +226,8 @@ func (s *Store) dropBroken() error {
 	if err != nil {
 		return err
 	}
+	s.moving.Lock()
+	defer s.moving.Unlock()
 	for _, seq := range broken { // all: a seal forgets whatever was stored before its last Call
 		if err := s.setBatchAside(seq); err != nil {
 			return err

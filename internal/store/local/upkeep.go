@@ -162,17 +162,27 @@ func (s *Store) seal() error {
 	if err := syncFolder(s.o.Disk, s.dir); err != nil {
 		return fail(err)
 	}
-	if err := s.change(made, nil, t.seq[t.n-1]); err != nil {
+	if err := s.move(made, t.seq[t.n-1]); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.segments = inOrder(append(slices.Clone(s.segments), made...))
-	s.tails = slices.Clone(s.tails[1:])
-	s.mu.Unlock()
 	if s.tailRows() > s.o.SealRows/2 {
 		return nil // the space is wanted again at once: an import
 	}
 	return s.db.shrink()
+}
+
+// move lets segments take the place of the oldest tail, whose last batch is sealed.
+func (s *Store) move(made []*segment, sealed int64) error {
+	s.moving.Lock()
+	defer s.moving.Unlock()
+	if err := s.change(made, nil, sealed); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.segments = inOrder(append(slices.Clone(s.segments), made...))
+	s.tails = slices.Clone(s.tails[1:])
+	return nil
 }
 
 func inOrder(list []*segment) []*segment {
