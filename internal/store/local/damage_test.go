@@ -597,6 +597,21 @@ func TestRetention(t *testing.T) {
 	if x, err := s.Body(t.Context(), young.ID); err != nil || string(x.Response) != "y" {
 		t.Errorf("a kept body: %v, %v", x, err)
 	}
+	// What was set aside stays: that Calls go makes no room for it.
+	aside := filepath.Join(dir, "tail.db.1"+quarantined)
+	if err := os.WriteFile(aside, make([]byte, 64<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.o.Bytes = 64 << 20
+	if err := s.sweep(start.AddDate(0, 0, 3)); err == nil || !strings.Contains(err.Error(), "set aside") {
+		t.Errorf("a folder full of what was set aside: %v", err)
+	}
+	if n, _ := ask(t, s); n != 1440+400+1 {
+		t.Errorf("%d calls are left, want those of the 3rd and 4th", n)
+	}
+	if err := os.Remove(aside); err != nil {
+		t.Fatal(err)
+	}
 	s.o.Bytes = 1
 	if err := s.sweep(start.AddDate(0, 0, 3)); err != nil {
 		t.Fatal(err)

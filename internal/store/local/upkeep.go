@@ -499,9 +499,12 @@ func (s *Store) sweep(now time.Time) error {
 		return err
 	}
 	for s.o.Bytes > 0 {
-		used, err := folderSize(s.o.Disk, s.dir)
+		used, aside, err := folderSize(s.o.Disk, s.dir)
 		if err != nil || used <= s.o.Bytes {
 			return err
+		}
+		if aside >= s.o.Bytes { // all Calls would go, and make no room
+			return fmt.Errorf("retention.disk is used up by %d bytes of files that were set aside: nothing is deleted for it, repair or delete them", aside)
 		}
 		if gone, err := s.bodies.dropOldest(now, s.o.Bytes/2); err != nil || gone {
 			if err != nil {
@@ -561,18 +564,24 @@ func (s *Store) sweepAside(now time.Time) error {
 	return err
 }
 
-func folderSize(d Disk, dir string) (int64, error) {
+// folderSize is the bytes of the files in a folder, and of those among them that
+// were set aside.
+func folderSize(d Disk, dir string) (all, aside int64, err error) {
 	list, err := d.ReadDir(dir)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var sum int64
 	for _, e := range list {
-		if st, err := e.Info(); err == nil {
-			sum += st.Size()
+		st, err := e.Info()
+		if err != nil {
+			continue // gone
+		}
+		all += st.Size()
+		if strings.Contains(e.Name(), quarantined) {
+			aside += st.Size()
 		}
 	}
-	return sum, nil
+	return all, aside, nil
 }
 
 func syncFolder(d Disk, dir string) error {
