@@ -122,7 +122,7 @@ func backup(ctx context.Context, e *env, c *config.Config, name string) (*backup
 	if err != nil {
 		return nil, err
 	}
-	return list, syncFolder(filepath.Dir(name))
+	return list, local.SyncFolder(filepath.Dir(name))
 }
 
 func writeBackup(ctx context.Context, e *env, c *config.Config, tmp string, w io.Writer) (*backupList, error) {
@@ -183,16 +183,4 @@ func addFile(a *archiver, name, path string) error {
 	}
 	defer f.Close()
 	return a.add(name, f)
-}
-
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
 }

@@ -12,14 +12,21 @@ import (
 	"github.com/sheepgate/sheepgate/internal/config"
 )
 
+// readConfig reads the configuration at path and the price file that is part of
+// it. If that file alone is wrong it comes with the error.
+func readConfig(e *env, path string, offline bool) (*config.Config, []config.Problem, error) {
+	c, warnings, err := config.Load(path, config.Options{Environ: e.environ, Known: known(), Offline: offline})
+	if err == nil {
+		_, err = prices(c)
+	}
+	return c, warnings, err
+}
+
 // loadConfig reads the configuration as serve does, its warnings on stderr.
 func loadConfig(e *env, flag string) (*config.Config, error) {
-	c, warnings, err := config.Load(configPath(flag), config.Options{Environ: e.environ, Known: known()})
+	c, warnings, err := readConfig(e, configPath(flag), false)
 	for _, w := range warnings {
 		fmt.Fprintln(e.stderr, "warning:", w)
-	}
-	if err == nil {
-		_, err = prices(c) // its file is part of the configuration
 	}
 	if err != nil {
 		return nil, exitError{exitConfig, err}
@@ -79,16 +86,14 @@ func newConfig(e *env) *cobra.Command {
 
 func checkConfig(e *env, file string, offline, asJSON bool) error {
 	path := configPath(file)
-	c, warnings, err := config.Load(path, config.Options{Environ: e.environ, Known: known(), Offline: offline})
+	c, warnings, err := readConfig(e, path, offline)
 	var problems config.Problems
-	if err != nil && !errors.As(err, &problems) {
+	switch {
+	case err == nil || errors.As(err, &problems):
+	case c != nil:
+		problems = config.Problems{{File: path, Path: "prices.overrides", Message: strings.TrimPrefix(err.Error(), "prices.overrides: ")}}
+	default:
 		return exitError{exitConfig, err}
-	}
-	if err == nil {
-		if _, perr := prices(c); perr != nil {
-			problems = config.Problems{{File: path, Path: "prices.overrides", Message: strings.TrimPrefix(perr.Error(), "prices.overrides: ")}}
-			err = problems
-		}
 	}
 	if asJSON {
 		answer := struct {

@@ -140,12 +140,9 @@ func (d *doctor) verdict() error {
 // config reads the configuration as serve does; nil if it cannot be served.
 func (d *doctor) config(file string) *config.Config {
 	path := configPath(file)
-	c, warnings, err := config.Load(path, config.Options{Environ: d.environ, Known: known()})
+	c, warnings, err := readConfig(d.env, path, false)
 	for _, w := range warnings {
 		d.warn("config", "", "%s", w)
-	}
-	if err == nil {
-		_, err = prices(c)
 	}
 	var problems config.Problems
 	switch {

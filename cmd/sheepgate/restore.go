@@ -96,7 +96,7 @@ func restore(r io.Reader, data, calls string) (*backupList, error) {
 		return nil, err
 	}
 	for _, dir := range list.folders() {
-		if err := syncFolder(filepath.Join(s.dir, dir)); err != nil {
+		if err := local.SyncFolder(filepath.Join(s.dir, dir)); err != nil {
 			return nil, err
 		}
 	}
@@ -186,7 +186,7 @@ func (s *stage) land() error {
 		if err := errors.Join(removeEmpty(s.data), os.Rename(s.dir, s.data)); err != nil {
 			return err
 		}
-		return syncFolder(filepath.Dir(s.data))
+		return local.SyncFolder(filepath.Dir(s.data))
 	}
 	list, err := os.ReadDir(s.dir) // sorted: calls before state.db
 	if err != nil {
@@ -197,7 +197,7 @@ func (s *stage) land() error {
 			return err
 		}
 	}
-	return syncFolder(s.data)
+	return local.SyncFolder(s.data)
 }
 
 // clear removes what is left of the stage.

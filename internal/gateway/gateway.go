@@ -1,6 +1,6 @@
 // Package gateway is the data plane: it takes a client's call in any dialect,
 // finds who may answer it, relays the answer as it comes, and records what
-// happened as one call.Call. Start from Gateway and read exchange.run: one
+// happened as one call.Call. Start from Gateway and read Gateway.serve: one
 // request is that one function.
 //
 // It reads its configuration from an immutable Config behind one atomic

@@ -307,12 +307,8 @@ func (l *Look) tail(ctx context.Context, path string) error {
 		return err
 	}
 	defer db.Close()
-	var check string
-	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
+	if err := quickCheck(ctx, db); err != nil {
 		return err
-	}
-	if check != "ok" {
-		return errors.New(check)
 	}
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM tail").Scan(&l.Batches); err != nil || l.Batches == 0 {
 		return err

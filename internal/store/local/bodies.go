@@ -67,12 +67,10 @@ func (b *bodies) file(name string, make bool) (*sql.DB, error) {
 		return nil, err
 	}
 	if err != nil {
-		aside := fmt.Sprintf("%s.%d%s", path, time.Now().UnixMilli(), quarantined)
-		b.log.Error("a database cannot be read and is set aside", "file", name, "as", filepath.Base(aside), "why", err)
-		for _, side := range []string{"", "-wal", "-shm"} {
-			if err := b.disk.Rename(path+side, aside+side); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, err
-			}
+		aside, rerr := setDatabaseAside(b.disk, path)
+		b.log.Error("a database cannot be read and is set aside", "file", name, "as", aside, "why", err, "err", rerr)
+		if rerr != nil {
+			return nil, rerr
 		}
 		if db, err = b.openFile(path); err != nil {
 			return nil, err
@@ -233,7 +231,7 @@ func (b *bodies) drop(name string) error {
 		delete(b.open, name)
 	}
 	var err error
-	for _, side := range []string{"", "-wal", "-shm"} {
+	for _, side := range sides {
 		if rerr := b.disk.Remove(filepath.Join(b.dir, name) + side); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}

@@ -81,12 +81,8 @@ func openDB(disk Disk, path string) (*db, error) {
 }
 
 func (d *db) prepare() error {
-	var check string
-	if err := d.tail.QueryRow("PRAGMA quick_check(1)").Scan(&check); err != nil {
+	if err := quickCheck(context.Background(), d.tail); err != nil {
 		return err
-	}
-	if check != "ok" {
-		return errors.New(check)
 	}
 	var version int
 	if err := d.tail.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
@@ -122,6 +118,18 @@ func (d *db) prepare() error {
 	return nil
 }
 
+// quickCheck looks at the structure of a database.
+func quickCheck(ctx context.Context, h *sql.DB) error {
+	var check string
+	if err := h.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&check); err != nil {
+		return err
+	}
+	if check != "ok" {
+		return errors.New(check)
+	}
+	return nil
+}
+
 // made says that a fresh database knows the segments that there are. Until then
 // a start takes it for one that was lost.
 func (d *db) made() error {
@@ -148,7 +156,7 @@ func passing(disk Disk, path string, err error) bool {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL:
 		return true
 	case sqlite3.SQLITE_CANTOPEN:
-		for _, side := range []string{"", "-wal", "-shm"} {
+		for _, side := range sides {
 			if st, err := disk.Stat(path + side); err == nil && st.IsDir() {
 				return false
 			}

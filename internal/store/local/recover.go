@@ -3,7 +3,6 @@ package local
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,15 +80,12 @@ func (s *Store) recover() error {
 
 // setAside renames a database with its side files.
 func (s *Store) setAside(path string, why error) error {
-	aside := fmt.Sprintf("%s.%d%s", path, time.Now().UnixMilli(), quarantined)
-	s.o.Log.Error("a database cannot be read and is set aside", "file", filepath.Base(path), "as", filepath.Base(aside), "why", why)
-	s.troubles["set aside: "+filepath.Base(aside)] = why
-	for _, side := range []string{"", "-wal", "-shm"} {
-		if err := s.o.Disk.Rename(path+side, aside+side); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
+	aside, err := setDatabaseAside(s.o.Disk, path)
+	s.o.Log.Error("a database cannot be read and is set aside", "file", filepath.Base(path), "as", aside, "why", why, "err", err)
+	if err == nil {
+		s.troubles["set aside: "+aside] = why
 	}
-	return nil
+	return err
 }
 
 // scanFolder finds the files of segments, by name with their size, deletes

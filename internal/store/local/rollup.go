@@ -11,18 +11,15 @@ import (
 	"github.com/sheepgate/sheepgate/internal/store"
 )
 
-// A rollup is what a block says by hour, and a second one by hour and model:
-// partial answers that are made with its file and kept in the database, so that
-// the first look at a month after a start reads no columns. They answer what
-// fits asks of them, to the last token like the columns would; without them
-// those are read.
-
 const rollupHour = int64(time.Hour / time.Second)
 
 // everything is all needs.
 const everything = store.NeedSpeed<<1 - 1
 
-// A rollup is one of a block's.
+// A rollup is what a block says by hour, or by hour and model: a partial answer
+// that is made with its file and kept in the database, so that the first look at
+// a month after a start reads no columns. It answers to the last token like the
+// columns would; without it those are read.
 type rollup int
 
 const (

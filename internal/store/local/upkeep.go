@@ -144,10 +144,6 @@ func (s *Store) seal() error {
 	}
 	s.damaged.Store(false)
 	var made []*segment
-	fail := func(err error) error {
-		s.discard(made)
-		return err
-	}
 	for _, parts := range s.parts(t) {
 		g, err := writeSegment(s.o.Disk, s.dir, parts, nil)
 		if bad := (*batchError)(nil); errors.As(err, &bad) || errors.Is(err, errMoved) { // or one was set aside, and then the disk failed
@@ -155,12 +151,14 @@ func (s *Store) seal() error {
 			return s.dropBroken() // the rest is sealed the next time
 		}
 		if err != nil {
-			return fail(err)
+			s.discard(made)
+			return err
 		}
 		made = append(made, g)
 	}
 	if err := syncFolder(s.o.Disk, s.dir); err != nil {
-		return fail(err)
+		s.discard(made)
+		return err
 	}
 	if err := s.move(made, t.seq[t.n-1]); err != nil {
 		return err
@@ -582,16 +580,4 @@ func folderSize(d Disk, dir string) (all, aside int64, err error) {
 		}
 	}
 	return all, aside, nil
-}
-
-func syncFolder(d Disk, dir string) error {
-	f, err := d.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
 }
