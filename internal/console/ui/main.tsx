@@ -1,5 +1,5 @@
 import { render } from 'preact'
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { Failure, get, onSignedOut, request, type Me } from './api'
 import { Help } from './help'
 import { langOf, loadWords, setServerZone, useLocal } from './i18n'
@@ -65,7 +65,7 @@ function App() {
   })
 
   const pending = useRef(0)
-  useEffect(() => {
+  useLayoutEffect(() => {
     const press = (e: KeyboardEvent) => {
       if (e.metaKey || e.ctrlKey || e.altKey || !me) return
       if ((e.target as HTMLElement).closest('input,select,textarea')) return

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useRef, useState } from 'preact/hooks'
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { code, get, query, Failure, type Call, type Me, type Page, type Result } from './api'
 import { Plot } from './chart'
 import { useLoad, useMedia, useNarrow } from './data'
@@ -98,7 +98,8 @@ export function Requests({ me }: { me: Me }) {
   const show = (c: Call) => { choose(c.id); go({ call: c.id }, undefined, open !== null) }
   const close = () => go({ call: null }, undefined, true)
 
-  useEffect(() => {
+  // Before the next event, or a second key would meet the first one's list.
+  useLayoutEffect(() => {
     const press = (e: KeyboardEvent) => {
       const on = e.target as HTMLElement
       if (e.metaKey || e.ctrlKey || e.altKey || on.closest('input,select,textarea') || document.querySelector('dialog[open]')) return

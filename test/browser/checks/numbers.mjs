@@ -106,10 +106,12 @@ function compare(rows, want, what) {
 // hover puts the pointer on a chart and reads its tooltip, where there is
 // something.
 async function hover(page, id) {
+  if (await page.locator(`#${id} .nothing`).count() > 0) return null
   const over = page.locator(`#${id} .u-over`)
   const { width, height } = await over.boundingBox()
   for (const x of [0.5, 0.55, 0.62, 0.71, 0.83, 0.91, 0.45, 0.3, 0.2, 0.1, 0.05, 0.95]) {
     await over.hover({ position: { x: width * x, y: height / 2 } })
+    await page.waitForSelector(`#${id} .tip`)
     const tip = await page.locator(`#${id} .tip b`).allTextContents()
     if (tip.some(t => !/^(0|0%|–|\$0\.00)$/.test(t))) return tip
   }
