@@ -69,10 +69,10 @@ func (a *attempt) relayedText() string {
 	spec := &a.target.Provider.Spec
 	again := spec.Dialect.NewReader(spec)
 	if !a.x.in.stream {
-		_ = again.Whole(a.x.reply, emit) // it was read once already
+		_ = again.Whole(a.x.reply.bytes(), emit) // it was read once already
 		return text.String()
 	}
-	frames := provider.NewFrameReader(bytes.NewReader(a.x.reply))
+	frames := provider.NewFrameReader(bytes.NewReader(a.x.reply.bytes()))
 	for {
 		f, err := frames.Next()
 		if err != nil {
@@ -106,10 +106,8 @@ func (a *attempt) price(u *llm.Usage) {
 // book ends an attempt: a reply that broke off is settled too, and the attempt
 // joins the Call.
 func (x *exchange) book(a *attempt, failure *llm.Error) {
-	if a.cancel != nil {
-		a.stopWatch()
-		a.cancel(nil)
-	}
+	a.stopWatch()
+	a.cancel(nil)
 	a.under.Add(-1)
 	x.waited += a.waited()
 	took := time.Since(a.began)

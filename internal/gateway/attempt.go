@@ -21,7 +21,7 @@ type attempt struct {
 	model  string // canonical
 	same   bool   // the upstream speaks the client's dialect
 	ctx    context.Context
-	cancel context.CancelCauseFunc // nil unless it is watched
+	cancel context.CancelCauseFunc
 
 	began      time.Time
 	under      *atomic.Int64 // the count of requests under way that it is in
@@ -40,13 +40,12 @@ type attempt struct {
 func (x *exchange) newAttempt(parent context.Context, t Target) *attempt {
 	model, known := x.c.canonical(t)
 	x.call.Provider, x.call.Model = t.Provider.Name, model
-	x.raw, x.reply, x.replyCut = nil, x.reply[:0], false
-	a := &attempt{x: x, target: t, model: model, ctx: parent, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(),
+	x.raw = nil
+	x.reply.reset()
+	a := &attempt{x: x, target: t, model: model, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(),
 		under: x.g.count(t.Provider.Name, model, known)}
 	a.under.Add(1)
-	if x.in.stream { // only streams are watched
-		a.ctx, a.cancel = context.WithCancelCause(parent)
-	}
+	a.ctx, a.cancel = context.WithCancelCause(parent)
 	return a
 }
 
@@ -59,6 +58,8 @@ func (a *attempt) ask() (*http.Response, *llm.Error) {
 	}
 	if x.in.stream {
 		a.watch(x.c.Timeouts.FirstToken, errFirstToken)
+	} else {
+		a.watch(x.c.Timeouts.Total, errTotal)
 	}
 	asked := time.Now()
 	client := x.g.upstream
@@ -78,8 +79,12 @@ func (a *attempt) ask() (*http.Response, *llm.Error) {
 	return res, nil
 }
 
-// watch ends the attempt with cause unless it is called again within d.
+// watch ends the attempt with cause unless it is called again within d, and in
+// any case when the request's time is up.
 func (a *attempt) watch(d time.Duration, cause error) {
+	if rest := time.Until(a.x.deadline); rest < d {
+		d, cause = rest, errTotal
+	}
 	if a.watchdog != nil && errors.Is(a.watchErr, cause) {
 		a.watchdog.Reset(d)
 		return
@@ -219,7 +224,7 @@ func (a *attempt) whole(size int64) *llm.Error {
 		out = w.Whole(nil)
 	}
 	if x.c.Keep || a.reader.Summary().Usage.Source != llm.UsageUpstream {
-		x.keep(body)
+		x.reply.add(body)
 	}
 	a.settle(true)
 	h := x.w.Header()

@@ -33,14 +33,14 @@ type exchange struct {
 	head provider.Head
 
 	start    time.Time
+	deadline time.Time     // timeouts.total
 	waited   time.Duration // for upstreams
 	sent     bool          // the client has the status line
 	lost     bool          // a connection broke before an answer came
 	raced    bool          // because the upstream was closing it: the attempt is made again, whatever the policy of retries
 	cost     costs
 	request  *llm.Request // decoded on demand: translation and estimates
-	reply    []byte       // copy of a stream's bytes, at most call.MaxExchange
-	replyCut bool
+	reply    transcript
 	raw      []byte // the upstream's own refusal, for a client of its dialect
 }
 
@@ -138,6 +138,9 @@ func (x *exchange) prepare() ([]Target, *llm.Error) {
 	if x.call.User == "" {
 		x.call.User = call.Clip(head.User, 256)
 	}
+	if x.in.stream {
+		x.stay()
+	}
 	return x.c.route(x.who, x.in.model)
 }
 
@@ -145,8 +148,8 @@ func (x *exchange) prepare() ([]Target, *llm.Error) {
 // they are used up.
 func (x *exchange) try(targets []Target) *llm.Error {
 	var last *llm.Error
-	ctx, cancel := context.WithTimeoutCause(x.r.Context(), x.c.Timeouts.Total, errTotal)
-	defer cancel()
+	ctx := x.r.Context()
+	x.deadline = time.Now().Add(x.c.Timeouts.Total)
 	for n, at := 0, 0; n < x.c.Retry.Attempts; n++ {
 		t := targets[at%len(targets)]
 		if at == len(targets) {
@@ -155,7 +158,7 @@ func (x *exchange) try(targets []Target) *llm.Error {
 			}
 			defer x.g.retrying.Add(-1)
 		}
-		if at >= len(targets) && !pause(ctx, at, last) {
+		if at >= len(targets) && !x.pause(at, last) {
 			break
 		}
 		if last = x.attempt(ctx, t); x.raced {
@@ -164,7 +167,7 @@ func (x *exchange) try(targets []Target) *llm.Error {
 			last = x.attempt(ctx, t) // over a new connection, at once
 		}
 		at++
-		if last == nil || x.sent || ctx.Err() != nil || !x.c.again(last, at, len(targets)) {
+		if last == nil || x.sent || ctx.Err() != nil || time.Until(x.deadline) <= 0 || !x.c.again(last, at, len(targets)) {
 			break
 		}
 	}
@@ -211,8 +214,9 @@ const (
 )
 
 // pause waits before attempt n at the same target. It returns false when the
-// upstream wants a longer wait than a client should be held for.
-func pause(ctx context.Context, n int, last *llm.Error) bool {
+// upstream wants a longer wait than a client should be held for, or than the
+// request has left.
+func (x *exchange) pause(n int, last *llm.Error) bool {
 	wait := time.Duration(float64(firstWait<<(n-1)) * (0.5 + rand.Float64()))
 	if last.RetryAfter > maxPause {
 		return false
@@ -220,12 +224,15 @@ func pause(ctx context.Context, n int, last *llm.Error) bool {
 	if last.RetryAfter > wait {
 		wait = last.RetryAfter
 	}
+	if time.Until(x.deadline) < wait {
+		return false
+	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-ctx.Done():
+	case <-x.r.Context().Done():
 		return false
 	}
 }
@@ -310,7 +317,7 @@ func (x *exchange) end() {
 	}
 	var kept *call.Exchange
 	if x.c.Keep && !x.short() {
-		kept = &call.Exchange{Request: clone(x.body), Response: x.reply, RequestCut: len(x.body) > call.MaxExchange, ReplyCut: x.replyCut}
+		kept = &call.Exchange{Request: clone(x.body), Response: x.reply.bytes(), RequestCut: len(x.body) > call.MaxExchange, ReplyCut: x.reply.cut}
 	}
 	x.g.record(c, kept)
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"math"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -19,9 +20,18 @@ const (
 	takeNothing = 900
 )
 
-// maxCalls bounds the requests under way: at 65 KiB for a stream that stands
-// still, a gigabyte and a half.
+// maxCalls bounds the requests under way: at 40 KiB for a stream that stands
+// still, a gigabyte.
 const maxCalls = 25_000
+
+// While many requests are under way most memory is theirs, stays so, and is
+// small beside what it takes to look through it: the collector then lets less
+// garbage gather. In per cent of what is live.
+const (
+	manyCalls  = 1000
+	usualRoom  = 100
+	littleRoom = 12
+)
 
 // A memory knows how much of the memory limit is used. Without a limit it is
 // never short.
@@ -31,6 +41,7 @@ type memory struct {
 	mu      sync.Mutex
 	checked atomic.Int64 // Unix nanoseconds
 	share   atomic.Int64 // per mille
+	frugal  bool         // littleRoom is in force
 	cycles  uint64       // of garbage collection, when before was noted
 	before  int64        // bodies then
 	samples []metrics.Sample
@@ -39,17 +50,31 @@ type memory struct {
 // sampleEvery is how old a figure may be.
 const sampleEvery = 20 * time.Millisecond
 
+// adapt gives the collector the room that n requests under way leave it, unless
+// the operator has said how much that is (GOGC).
+func (m *memory) adapt(n int64) {
+	if many := n >= manyCalls; many != m.frugal && os.Getenv("GOGC") == "" {
+		m.frugal = many
+		room := usualRoom
+		if many {
+			room = littleRoom
+		}
+		debug.SetGCPercent(room)
+	}
+}
+
 // used is the share of the limit that is used, per mille. Garbage does not
 // count: the collector runs more often before the limit is reached. What is
 // live is known as of the last collection; bodies that have come since are
 // added.
-func (m *memory) used() int64 {
+func (m *memory) used(calls int64) int64 {
 	now := time.Now().UnixNano()
 	if now-m.checked.Load() < int64(sampleEvery) || !m.mu.TryLock() {
 		return m.share.Load()
 	}
 	defer m.mu.Unlock()
 	m.checked.Store(now)
+	m.adapt(calls)
 	limit := debug.SetMemoryLimit(-1)
 	if limit <= 0 || limit == math.MaxInt64 {
 		m.share.Store(0)
@@ -79,7 +104,7 @@ func (g *Gateway) admit() *llm.Error {
 	switch {
 	case g.total.Load() > maxCalls:
 		return overloaded("too many requests are under way")
-	case g.memory.used() >= takeNothing:
+	case g.memory.used(g.total.Load()) >= takeNothing:
 		return overloaded("its memory is nearly used up")
 	}
 	return nil
@@ -95,11 +120,11 @@ func overloaded(why string) *llm.Error {
 func (x *exchange) grow(n int) error {
 	x.held += int64(n)
 	x.g.memory.bodies.Add(int64(n))
-	if x.g.memory.used() >= takeNothing {
+	if x.g.memory.used(x.g.total.Load()) >= takeNothing {
 		return overloaded("its memory is nearly used up")
 	}
 	return nil
 }
 
 // short reports whether memory is too short to keep bodies.
-func (x *exchange) short() bool { return x.g.memory.used() >= keepNothing }
+func (x *exchange) short() bool { return x.g.memory.used(x.g.total.Load()) >= keepNothing }

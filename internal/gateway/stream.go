@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/provider"
 )
@@ -130,16 +129,6 @@ func (a *attempt) broken(out *output, e *llm.Error) *llm.Error {
 		out.fail(e)
 	}
 	return e
-}
-
-// keep copies a reply's bytes aside for checks, kept bodies and estimates.
-func (x *exchange) keep(b []byte) {
-	room := call.MaxExchange - len(x.reply)
-	if len(b) > room {
-		x.replyCut = true
-		b = b[:max(room, 0)]
-	}
-	x.reply = append(x.reply, b...)
 }
 
 // An output writes a stream to the client: frames as they came where it speaks
@@ -262,7 +251,7 @@ func (o *output) frame(f provider.Frame) error {
 	if err != nil {
 		return err
 	}
-	o.a.x.keep(f.Raw)
+	o.a.x.reply.add(f.Raw)
 	ended := o.a.reader.Summary().Ended
 	o.any = o.any || !ended
 	switch {
@@ -305,7 +294,6 @@ func (o *output) flush() error {
 		x.sent = true
 		x.call.HTTPStatus = http.StatusOK
 		x.w.WriteHeader(http.StatusOK)
-		x.stay()
 		o.alive = time.AfterFunc(keepAlive, o.ping)
 	}
 	o.wrote = time.Now()

@@ -91,6 +91,16 @@ func (b *upstreamBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Wait returns when there is something to read, or at once where that cannot be
+// told without reading.
+func (b *upstreamBody) Wait() {
+	if w, ok := b.r.(interface{ Wait() }); ok {
+		t := time.Now()
+		w.Wait()
+		b.waited += time.Since(t)
+	}
+}
+
 // A gunzip undoes gzip and refuses a bomb. Chunks of a stream that are all
 // alike come to about 100 times their compressed size, a run of one byte to 1,030
 // times.

@@ -2,7 +2,10 @@
 
 package h1
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // silent reports whether a connection is open and has nothing to read. It does
 // not wait.
@@ -11,3 +14,17 @@ func silent(fd uintptr) bool {
 	n, err := syscall.Read(int(fd), one[:])
 	return n <= 0 && err == syscall.EAGAIN
 }
+
+const canReceive = true
+
+func receive(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		if !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// again says of an error that there is nothing to read yet.
+func again(err error) bool { return errors.Is(err, syscall.EAGAIN) }

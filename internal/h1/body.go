@@ -70,7 +70,7 @@ func (b *body) readPlain(p []byte) (n int, err error) {
 func (b *body) some(p []byte) (int, error) {
 	in := &b.c.in
 	if in.r == in.w {
-		if len(p) >= len(in.buf) {
+		if len(p) >= bufferSize {
 			return in.direct(p)
 		}
 		in.fill()
@@ -81,6 +81,14 @@ func (b *body) some(p []byte) (int, error) {
 	n := copy(p, in.buffered())
 	in.r += n
 	return n, nil
+}
+
+// Wait returns once Read has something to begin with, or the reply has ended. A
+// reader that calls it first need not hold a buffer while it waits.
+func (b *body) Wait() {
+	if b.c != nil && len(b.c.in.buffered()) == 0 {
+		b.c.in.fill()
+	}
 }
 
 // readChunked walks over chunks as far as their bytes are there.

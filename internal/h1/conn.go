@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// bufferSize is what a connection reads at once while a reply is under way: an
-// open stream holds this much, an idle connection nothing.
+// bufferSize is what a connection reads at once while a reply is under way: over
+// TLS an open stream holds this much, an idle connection nothing.
 const bufferSize = 4 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
@@ -79,6 +79,14 @@ func (c *conn) alive() bool {
 	return c.raw.Read(c.probe) == nil && !c.alert
 }
 
+// bare is the socket, unless TLS lies above it.
+func (c *conn) bare() syscall.RawConn {
+	if c.tls != nil {
+		return nil
+	}
+	return c.raw
+}
+
 func (c *conn) close() { c.nc.Close() }
 
 // errUnsent says that an idle connection turned out to be closed before a byte
@@ -91,7 +99,7 @@ func (c *conn) roundTrip(req *http.Request, body *Body) (*http.Response, error) 
 	began := time.Now()
 	ctx := req.Context()
 	c.req, c.sent, c.sendErr = req, 0, nil
-	c.in.begin(c.nc)
+	c.in.begin(c.nc, c.bare())
 	if ctx.Done() != nil {
 		c.stop = context.AfterFunc(ctx, c.abort)
 	}

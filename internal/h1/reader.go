@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
+	"syscall"
 )
 
 // A ProtocolError says that a server's bytes are not HTTP/1.1. The connection
@@ -22,29 +25,82 @@ func malformed(format string, args ...any) error {
 }
 
 // A reader is what comes on a connection while a request is under way. It takes
-// its buffer from a pool and gives it back when the reply has ended.
+// its buffer from a pool and gives it back when the reply has ended; over a bare
+// socket also while it waits, so that a stream that stands still holds none.
 type reader struct {
-	src   io.Reader
+	src   io.Reader // nil: no request is under way
+	raw   syscall.RawConn
+	recv  func(fd uintptr) bool // receive, made once; nil: src is read
+	errno error                 // what recv ended with
 	pool  *[bufferSize]byte
-	buf   []byte // pool's, unless a head is longer
+	buf   []byte // pool's, unless a head is longer; nil while nothing is there
 	r, w  int    // buf[r:w] has been read and not taken yet
 	total int64  // bytes read since begin
 	err   error  // of src, after what is buffered
 }
 
-func (r *reader) begin(src io.Reader) {
-	p := buffers.Get().(*[bufferSize]byte)
-	*r = reader{src: src, pool: p, buf: p[:]}
+// begin takes src, or raw where it is the bare socket below src.
+func (r *reader) begin(src io.Reader, raw syscall.RawConn) {
+	*r = reader{src: src, recv: r.recv}
+	if raw != nil && canReceive {
+		r.raw = raw
+		if r.recv == nil {
+			r.recv = r.receive
+		}
+	}
+}
+
+func (r *reader) take() {
+	if r.buf == nil {
+		r.pool = buffers.Get().(*[bufferSize]byte)
+		r.buf = r.pool[:]
+	}
+}
+
+func (r *reader) putBack() {
+	if r.pool != nil {
+		buffers.Put(r.pool)
+		r.pool = nil
+	}
+	r.buf = nil
+}
+
+// receive reads what is there into a buffer that it takes for it. It is called
+// again once there may be something.
+func (r *reader) receive(fd uintptr) bool {
+	r.take()
+	n, err := receive(fd, r.buf)
+	if again(err) {
+		r.putBack()
+		return false
+	}
+	r.w, r.errno = max(n, 0), err
+	return true
+}
+
+// wait reads from the socket, with no buffer meanwhile.
+func (r *reader) wait() {
+	r.putBack()
+	r.r, r.w, r.errno = 0, 0, nil
+	switch err := r.raw.Read(r.recv); {
+	case err != nil:
+		r.err = err
+	case r.errno != nil:
+		r.err = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", r.errno)}
+	case r.w == 0:
+		r.err = io.EOF
+	}
+	r.total += int64(r.w)
 }
 
 // end reports whether everything that came was taken.
 func (r *reader) end() (empty bool) {
-	if r.pool == nil {
+	if r.src == nil {
 		return true
 	}
 	empty = r.r == r.w && r.err == nil
-	buffers.Put(r.pool)
-	*r = reader{}
+	r.putBack()
+	*r = reader{recv: r.recv}
 	return empty
 }
 
@@ -58,7 +114,11 @@ func (r *reader) fill() {
 		return
 	}
 	switch {
+	case r.r == r.w && r.raw != nil:
+		r.wait()
+		return
 	case r.r == r.w:
+		r.take()
 		r.r, r.w = 0, 0
 	case r.w == len(r.buf):
 		r.w = copy(r.buf, r.buf[r.r:r.w])
@@ -94,10 +154,12 @@ func (r *reader) direct(p []byte) (n int, err error) {
 
 func (r *reader) buffered() []byte { return r.buf[r.r:r.w] }
 
+func (r *reader) full() bool { return r.buf != nil && r.w-r.r == len(r.buf) }
+
 // interim reports whether nothing but 1xx replies has come, and more may.
 func (r *reader) interim() bool {
 	b := r.buffered()
-	if r.err != nil || len(b) == len(r.buf) {
+	if r.err != nil || r.full() {
 		return false
 	}
 	const start = "HTTP/1.1 1"
@@ -134,7 +196,7 @@ func (r *reader) head(limit int) ([]byte, error) {
 		if len(b) >= limit {
 			return nil, ErrLongHead
 		}
-		if len(b) == len(r.buf) {
+		if r.full() {
 			grown := make([]byte, min(2*len(r.buf), limit+bufferSize))
 			r.r, r.w = 0, copy(grown, b)
 			r.buf = grown

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 )
 
 // A Frame is one event of a server-sent event stream, decoded, with the bytes
@@ -41,7 +42,7 @@ const maxFrame = 32 << 20
 var ErrFrameTooLong = errors.New("an event of the stream is longer than 32 MiB")
 
 const (
-	firstBuffer = 2 << 10  // an open stream holds this much
+	firstBuffer = 2 << 10
 	keptBuffer  = 64 << 10 // one that has grown further is let go once it is empty
 	hugeBuffer  = 4 << 20  // one that has grown so far grows to the bound at once
 	maxIdle     = 100      // reads of nothing in a row, as bufio has it
@@ -53,6 +54,8 @@ const (
 // https://html.spec.whatwg.org/multipage/server-sent-events.html
 type FrameReader struct {
 	r          io.Reader
+	wait       func()             // of r, if it has one
+	pool       *[firstBuffer]byte // that buf is, if it is
 	buf        []byte
 	start, end int    // what is read and not yet returned
 	line       int    // where the first line begins whose end is not found yet
@@ -65,8 +68,17 @@ type FrameReader struct {
 	name       string // the last event name, to return it without allocating
 }
 
-// NewFrameReader reads frames from r.
-func NewFrameReader(r io.Reader) *FrameReader { return &FrameReader{r: r} }
+// NewFrameReader reads frames from r. If r has a method Wait, which returns when
+// there is something to read, a stream that stands still holds no buffer.
+func NewFrameReader(r io.Reader) *FrameReader {
+	f := &FrameReader{r: r}
+	if w, ok := r.(interface{ Wait() }); ok {
+		f.wait = w.Wait
+	}
+	return f
+}
+
+var frameBuffers = sync.Pool{New: func() any { return new([firstBuffer]byte) }}
 
 // Next returns the next frame. It returns io.EOF after the last one, and
 // io.ErrUnexpectedEOF when the stream ended within a frame.
@@ -161,6 +173,13 @@ func (f *FrameReader) read() error {
 		if len(f.buf) > keptBuffer {
 			f.buf = nil
 		}
+		if f.wait != nil {
+			if f.pool != nil {
+				frameBuffers.Put(f.pool)
+				f.pool, f.buf = nil, nil
+			}
+			f.wait()
+		}
 	case f.end == len(f.buf) && f.start > 0:
 		f.shift()
 	}
@@ -172,8 +191,18 @@ func (f *FrameReader) read() error {
 		if len(f.buf) >= hugeBuffer { // one copy more instead of three
 			size = maxFrame
 		}
-		grown := make([]byte, size)
-		copy(grown, f.buf[:f.end])
+		var grown []byte
+		if size == firstBuffer {
+			f.pool = frameBuffers.Get().(*[firstBuffer]byte)
+			grown = f.pool[:]
+		} else {
+			grown = make([]byte, size)
+			copy(grown, f.buf[:f.end])
+			if f.pool != nil {
+				frameBuffers.Put(f.pool)
+				f.pool = nil
+			}
+		}
 		f.buf = grown
 	}
 	for range maxIdle {

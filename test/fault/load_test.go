@@ -359,7 +359,7 @@ func TestIdleStreams(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < uint64(2*streams+500) || testing.Short() {
 		streams = 200
 	}
-	const each = 96 << 10 // 55 at once and 82 after 20 s were measured; 40 are aimed at, of which net/http and two stacks take 21, twice that with the room the collector leaves
+	const each = 40 << 10 // 39 were measured on a busy machine, of which net/http and two stacks take 21
 	up := startUpstream(t)
 	g := serve(t, providers(up))
 	c := client{"openai", false}
@@ -397,10 +397,16 @@ func TestIdleStreams(t *testing.T) {
 	for n := 0; n < 3000 && int(g.metrics(t).sum("holysheep_in_flight"))+int(cut.Load()) < streams; n++ {
 		time.Sleep(10 * time.Millisecond)
 	}
-	time.Sleep(time.Second)
-	now := g.metrics(t)
-	perStream := (now["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]) / float64(streams)
-	t.Logf("%d streams: %.1f KiB and %.1f goroutines each", streams, perStream/(1<<10), (now["go_goroutines"]-before["go_goroutines"])/float64(streams))
+	var perStream float64
+	for range 6 { // what came with the rush goes with the next collections
+		time.Sleep(5 * time.Second)
+		now := g.metrics(t)
+		perStream = (now["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]) / float64(streams)
+		t.Logf("%d streams: %.1f KiB and %.1f goroutines each", streams, perStream/(1<<10), (now["go_goroutines"]-before["go_goroutines"])/float64(streams))
+		if perStream <= each {
+			break
+		}
+	}
 	if streams > 1000 && perStream > each {
 		t.Errorf("a stream that stands still takes %.1f KiB", perStream/(1<<10))
 	}
