@@ -1,0 +1,371 @@
+// Package limit holds everyone inside their limits and budgets. A Limiter is
+// asked before a call (Reserve) and told what the call came to (Settle); in
+// between it counts the most that the call may come to, so that calls at the
+// same time cannot spend the same room twice.
+//
+// What it hides is time: sliding windows, periods in a time zone, what has been
+// reserved in one period and is settled in the next, and rules that change
+// while calls are under way. It knows no route, no price and no database.
+//
+// Rates are counted over the last 60 seconds in steps of one second, and what
+// is not certainly older than that counts: no 60 seconds ever hold more than
+// the limit, and what was used comes back at most a second, 1.7 %, late.
+package limit
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/llm"
+)
+
+// A Match says whom a Rule is about. An empty field is anybody's.
+type Match struct {
+	Key       string
+	Team      string
+	Requested string // the model as clients name it, mostly an alias
+	Provider  string // who is asked: these two are known for an attempt only
+	Model     string // as reports name it
+}
+
+// A Subject is a call, or an attempt of one, that wants room: all that a Match
+// can name. Provider and Model are empty for the call itself.
+type Subject = Match
+
+// field is a bit for each field of a Match.
+type field uint8
+
+const (
+	byKey field = 1 << iota
+	byTeam
+	byRequested
+	byProvider
+	byModel
+
+	ofAttempt = byProvider | byModel
+)
+
+func (m *Match) fields() (f field) {
+	for i, s := range [...]string{m.Key, m.Team, m.Requested, m.Provider, m.Model} {
+		if s != "" {
+			f |= 1 << i
+		}
+	}
+	return f
+}
+
+func (m Match) only(f field) Match {
+	for i, s := range [...]*string{&m.Key, &m.Team, &m.Requested, &m.Provider, &m.Model} {
+		if f&(1<<i) == 0 {
+			*s = ""
+		}
+	}
+	return m
+}
+
+// A Rule bounds all that a Match names together.
+type Rule struct {
+	Name  string // unique; what a refused client is told
+	Match Match
+	Bounds
+}
+
+// Bounds are the numbers of a Rule. Zero means no bound.
+type Bounds struct {
+	Requests   int64 // per minute
+	Tokens     int64 // per minute, input and output together
+	Input      int64 // tokens per minute
+	Output     int64 // tokens per minute
+	Concurrent int64 // at the same time
+	Budgets    []Budget
+}
+
+// A Budget is an amount of money for a period.
+type Budget struct {
+	Amount llm.Nano
+	Period Period
+}
+
+// A Need is the most that a call may come to.
+type Need struct {
+	Input  int64    // tokens
+	Output int64    // tokens
+	Cost   llm.Nano // 0 if it has no price
+	// Soft says that Output is a forecast, not a bound that the client set: a
+	// window takes no more of it than it could ever hold, and a budget no more
+	// than it has left. What the call goes beyond that is an overshoot.
+	Soft bool
+}
+
+// A Used is what a call came to.
+type Used struct {
+	Input, Output int64
+	Cost          llm.Nano
+}
+
+// A Limiter counts. Its methods may be called at the same time. The zero value
+// is not one: see New.
+type Limiter struct {
+	zone   *time.Location
+	marked func(Mark)
+	table  atomic.Pointer[table]
+
+	mu   sync.Mutex // over all counters: a reservation is of several at once
+	base time.Time  // of the windows' seconds; monotonic
+}
+
+// A table is who is bound by what; it is replaced as a whole.
+type table struct {
+	rules  map[Match]*counter
+	shapes []field // the combinations of fields that rules name
+	order  []*counter
+}
+
+// A Mark says that so much of a budget is spent for the first time in a period.
+type Mark struct {
+	Rule    string
+	Budget  Budget
+	Percent int // one of Marks
+	Spent   llm.Nano
+	At      time.Time
+}
+
+// Marks are the shares of a budget that are told, in per cent.
+var Marks = []int{80, 90, 100}
+
+// New makes a Limiter without rules. A day begins at midnight in zone. marked,
+// if not nil, hears of Marks; it must not wait, nor call the Limiter.
+func New(zone *time.Location, marked func(Mark)) *Limiter {
+	l := &Limiter{zone: zone, marked: marked, base: time.Now().Add(-buckets * time.Second)}
+	l.table.Store(&table{})
+	return l
+}
+
+// Set replaces the rules, of which each has a Match of its own. One that has the
+// name and the Match of one before keeps what it has counted, whatever its numbers are now. It returns the
+// names of the rules that have a budget whose past the Limiter does not know:
+// see Restore.
+func (l *Limiter) Set(rules []Rule) (fresh []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.table.Load()
+	t := &table{rules: make(map[Match]*counter, len(rules))}
+	for i := range rules {
+		r := &rules[i]
+		c, kept := old.rules[r.Match], true
+		if c == nil || c.rule.Name != r.Name {
+			c, kept = &counter{}, false
+		}
+		if c.set(r, l.zone, time.Now()) || !kept && len(r.Budgets) > 0 {
+			fresh = append(fresh, r.Name)
+		}
+		t.rules[r.Match] = c
+		t.order = append(t.order, c)
+		if f := r.Match.fields(); !slices.Contains(t.shapes, f) {
+			t.shapes = append(t.shapes, f)
+		}
+	}
+	l.table.Store(t)
+	return fresh
+}
+
+// Rules are the rules that bind a Subject: what to ask of them is the caller's
+// to find out first.
+type Rules struct {
+	l        *Limiter
+	counters []*counter
+	// Whether any of them counts tokens, or money: what a Need must tell.
+	Tokens, Money bool
+}
+
+// Find is the rules that bind a call, or an attempt if s names a provider or a
+// model: then only those that name one too.
+func (l *Limiter) Find(s Subject) Rules {
+	r := Rules{l: l}
+	t := l.table.Load()
+	if len(t.rules) == 0 {
+		return r
+	}
+	r.counters = make([]*counter, 0, 4)
+	has, attempt := s.fields(), s.Provider != "" || s.Model != ""
+	for _, f := range t.shapes {
+		if f&^has != 0 || (f&ofAttempt != 0) != attempt {
+			continue
+		}
+		if c := t.rules[s.only(f)]; c != nil {
+			r.counters = append(r.counters, c)
+			d := c.demand.Load()
+			r.Tokens = r.Tokens || d&countsTokens != 0
+			r.Money = r.Money || d&countsMoney != 0
+		}
+	}
+	return r
+}
+
+// Any reports whether there is a rule at all.
+func (r *Rules) Any() bool { return len(r.counters) > 0 }
+
+// A Reservation is room that a call has. nil is one that no rule bounds.
+type Reservation struct {
+	l    *Limiter
+	at   int64 // second
+	held []hold
+	left Left
+}
+
+// A hold is what a Reservation has of one counter.
+type hold struct {
+	c       *counter
+	rates   [rates]counted
+	periods [maxBudgets]*period
+	costs   [maxBudgets]llm.Nano
+}
+
+// maxBudgets is how many budgets a rule may have: one a Period.
+const maxBudgets = 4
+
+// A Left is what a call's rules leave its sender: of each kind the rule with the
+// least left. Limit 0 means that there is no such rule.
+type Left struct {
+	Requests, Tokens Share
+}
+
+// A Share is what is left of a limit.
+type Share struct {
+	Limit, Remaining int64
+	Reset            time.Duration // until all of it is back, if nothing else is used
+}
+
+// Reserve makes room in every rule, or in none. What is refused is not counted.
+func (r Rules) Reserve(need Need) (*Reservation, *Refusal) {
+	if len(r.counters) == 0 {
+		return nil, nil
+	}
+	need.Input, need.Output, need.Cost = max(need.Input, 0), max(need.Output, 0), max(need.Cost, 0)
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	second := l.second(now)
+	var refusal *Refusal
+	for _, c := range r.counters {
+		refused := c.check(&need, second, now, l.zone)
+		if refused != nil {
+			c.refused++
+		}
+		refusal = worse(refusal, refused)
+	}
+	if refusal != nil {
+		return nil, refusal
+	}
+	v := &Reservation{l: l, at: second, held: make([]hold, len(r.counters))}
+	for i, c := range r.counters {
+		v.held[i].c = c
+		c.take(&v.held[i], &need, second)
+		c.leave(&v.left, second)
+	}
+	return v, nil
+}
+
+// Left is what the call's rules left when the Reservation was made.
+func (v *Reservation) Left() Left {
+	if v == nil {
+		return Left{}
+	}
+	return v.left
+}
+
+// Settle replaces the room by what was used. It may be called once.
+func (v *Reservation) Settle(u Used) {
+	if v == nil {
+		return
+	}
+	l := v.l
+	l.mu.Lock()
+	now := time.Now()
+	var marks []Mark
+	for i := range v.held {
+		marks = v.held[i].settle(v, &u, l.second(now), now, marks)
+	}
+	l.mu.Unlock()
+	if l.marked != nil {
+		for _, m := range marks {
+			l.marked(m)
+		}
+	}
+}
+
+// second is the number of the second that now is in.
+func (l *Limiter) second(now time.Time) int64 { return int64(now.Sub(l.base) / time.Second) }
+
+// A Past is a call that ended before the Limiter was made.
+type Past struct {
+	Subject       Subject
+	At            time.Time
+	Input, Output int64
+}
+
+// Replay counts past calls of the last minute in the windows of their rules.
+func (l *Limiter) Replay(past []Past) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	second := l.second(now)
+	for i := range past {
+		p := &past[i]
+		age := int64(now.Sub(p.At) / time.Second)
+		if age < 0 {
+			age = 0
+		}
+		if age >= buckets {
+			continue
+		}
+		for _, c := range l.Find(p.Subject).counters {
+			c.replay(second, age, p)
+		}
+	}
+}
+
+// A Spent is what calls of a rule came to in a period before the Limiter, or
+// the rule, was made.
+type Spent struct {
+	Rule   string
+	Period Period
+	Amount llm.Nano
+}
+
+// Restore adds to what rules have spent in the periods that are running now.
+func (l *Limiter) Restore(spent []Spent) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	byName := map[string]*counter{}
+	for _, c := range l.table.Load().order {
+		byName[c.rule.Name] = c
+	}
+	now := time.Now()
+	for _, s := range spent {
+		if c := byName[s.Rule]; c != nil {
+			if p := c.period(s.Period, now, l.zone); p != nil {
+				p.spent += max(s.Amount, 0)
+				p.mark(nil, c, now) // marks that were passed before are no news
+			}
+		}
+	}
+}
+
+// Live is what every rule has counted.
+func (l *Limiter) Live() []call.LiveLimit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	second := l.second(now)
+	t := l.table.Load()
+	list := make([]call.LiveLimit, len(t.order))
+	for i, c := range t.order {
+		list[i] = c.live(second, now, l.zone)
+	}
+	return list
+}
