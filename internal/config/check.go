@@ -21,6 +21,7 @@ func (l *loader) check(c *Config) {
 	l.checkAliases(c)
 	l.checkAdminKey(c)
 	l.checkKeys(c)
+	l.checkRules(c)
 	l.checkRetry(c)
 	l.notYet(c)
 	l.unknownVariables()
@@ -137,6 +138,10 @@ func (l *loader) checkProvider(p *Provider) {
 	} else if p.BaseURL = known.BaseURL; p.BaseURL == "" {
 		l.fail(path, "base_url is missing")
 	}
+	if len(p.Keys) > 0 {
+		l.checkProviderKeys(p, path)
+		return
+	}
 	if p.Key.Set() {
 		l.secret(path+".key", &p.Key)
 		return
@@ -150,6 +155,80 @@ func (l *loader) checkProvider(p *Provider) {
 	}
 	p.Key = Secret{ref: "env:" + known.KeyEnv}
 	l.secret(path+".key", &p.Key)
+}
+
+// checkProviderKeys looks up the keys of a provider that has several.
+func (l *loader) checkProviderKeys(p *Provider, path string) {
+	if p.Key.Set() {
+		l.fail(path, "has key and keys: write all of them as keys")
+	}
+	for i := range p.Keys {
+		k := &p.Keys[i]
+		sub := join(path+".keys", k.Name)
+		if !k.Key.Set() {
+			l.fail(sub, "key is missing: write key: env:NAME")
+			continue
+		}
+		l.secret(sub+".key", &k.Key)
+		for _, other := range p.Keys[:i] {
+			if v := k.Key.Value(); v != "" && v == other.Key.Value() {
+				l.fail(sub+".key", "is the same as %s", join(path+".keys", other.Name))
+			}
+		}
+	}
+}
+
+// checkRules refuses rules that bind nobody, or twice the same.
+func (l *loader) checkRules(c *Config) {
+	for _, k := range c.Keys {
+		l.checkBudgets(join("keys", k.Name), k.Budget)
+	}
+	for _, t := range c.Teams {
+		l.checkBudgets(join("teams", t.Name), t.Budget)
+		if !slices.ContainsFunc(c.Keys, func(k Key) bool { return k.Team == t.Name }) {
+			l.warn(join("teams", t.Name), "no key of this file is of the team")
+		}
+	}
+	type match struct{ key, team, model, provider string }
+	seen := map[match]string{}
+	for _, r := range c.Rules {
+		path := join("rules", r.Name)
+		l.checkBudgets(path, r.Budget)
+		if r.Limits == (Limits{}) && len(r.Budget) == 0 {
+			l.fail(path, "has neither limits nor a budget")
+		}
+		if r.Provider != "" && !slices.Contains(providerNames(c), r.Provider) {
+			l.fail(path+".provider", "no provider %s is configured%s", clip(r.Provider), didYouMean(r.Provider, providerNames(c)))
+		}
+		alias := slices.ContainsFunc(c.Models, func(a Alias) bool { return a.Name == r.Model })
+		if alias && r.Provider != "" {
+			l.fail(path, "the alias %s has models at any provider: name the model", clip(r.Model))
+		}
+		m := match{r.Key, r.Team, r.Model, r.Provider}
+		other, twice := seen[m]
+		seen[m] = path
+		switch m {
+		case match{key: r.Key}, match{team: r.Team}, match{provider: r.Provider}:
+			if m != (match{}) {
+				l.fail(path, "is about one name alone: write its limits where the name is")
+			}
+		case match{model: r.Model}:
+			if alias {
+				l.fail(path, "is about one alias alone: write its limits where the alias is")
+			}
+		}
+		if twice {
+			l.fail(path, "is about the same calls as %s: write one", other)
+		}
+	}
+}
+
+func (l *loader) checkBudgets(path string, list []Budget) {
+	for i, b := range list {
+		if slices.ContainsFunc(list[:i], func(o Budget) bool { return o.Period == b.Period && b.Period != "" }) {
+			l.fail(path+".budget", "has two amounts for a %s", b.Period)
+		}
+	}
 }
 
 // keyPlace is where the key at path is written, for what is wrong with a name.
@@ -227,6 +306,9 @@ func (l *loader) checkAliases(c *Config) {
 		}
 		if a.Strategy == "weights" && len(a.Weights) == 0 {
 			l.fail(path, "strategy weights needs weights")
+		}
+		if len(a.Weights) > 0 && !slices.ContainsFunc(a.Weights, func(w float64) bool { return w > 0 }) {
+			l.fail(path+".weights", "are all 0: nobody would be asked")
 		}
 	}
 }
@@ -369,20 +451,11 @@ func (l *loader) notYet(c *Config) {
 		}
 	}
 	for _, a := range c.Models {
-		path := join("models", a.Name)
-		idle(a.Limits != Limits{}, path+".limits")
-		idle(a.Strategy != "fallback", path+".strategy")
-		idle(len(a.Weights) > 0 && a.Strategy == "fallback", path+".weights")
-	}
-	for _, k := range c.Keys {
-		path := join("keys", k.Name)
-		idle(k.Limits != Limits{}, path+".limits")
-		idle(k.Budget != Budget{}, path+".budget")
+		idle(len(a.Weights) > 0 && a.Strategy != "weights", join("models", a.Name)+".weights")
 	}
 	if folder, ok := strings.CutPrefix(c.State, "file:"); ok && filepath.Clean(folder) != filepath.Clean(c.Data) {
 		l.warn("state", "a folder apart from data is not supported by this version: data is used")
 	}
-	idle(c.Teams.Set, "teams")
 	idle(c.Alerts.Set, "alerts")
 	idle(c.Judges.Set, "judges")
 	idle(c.OTLP.Set, "otlp")

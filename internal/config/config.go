@@ -27,6 +27,8 @@ type Config struct {
 	Timezone  Zone       `yaml:"timezone" jsonschema_description:"What a day, a month and a budget's period mean, e.g. Asia/Seoul."`
 	Providers []Provider `yaml:"providers" jsonschema_description:"Upstreams by name. If two have a model, the first in the file answers a request that names no provider."`
 	Models    []Alias    `yaml:"models" jsonschema_description:"Aliases: names that clients may use as a model."`
+	Teams     []Team     `yaml:"teams" jsonschema_description:"Groups of keys, by the name that keys give as their team."`
+	Rules     []Rule     `yaml:"rules" jsonschema_description:"Further limits and budgets, by name: of a key on a model, of a model at a provider, or of any other combination."`
 	Keys      []Key      `yaml:"keys" jsonschema_description:"Keys of the applications that call the gateway, by name."`
 	Retention Retention  `yaml:"retention" jsonschema_description:"How long things are kept."`
 	Privacy   Privacy    `yaml:"privacy" jsonschema_description:"What is kept of prompts and answers."`
@@ -34,7 +36,6 @@ type Config struct {
 	Timeouts  Timeouts   `yaml:"timeouts" jsonschema_description:"How long to wait for an upstream."`
 	Prices    Prices     `yaml:"prices" jsonschema_description:"The price catalogue."`
 
-	Teams      Later `yaml:"teams" jsonschema_description:"Reserved."`
 	Alerts     Later `yaml:"alerts" jsonschema_description:"Reserved."`
 	Judges     Later `yaml:"judges" jsonschema_description:"Reserved."`
 	OTLP       Later `yaml:"otlp" jsonschema_description:"Reserved."`
@@ -42,19 +43,28 @@ type Config struct {
 	Currencies Later `yaml:"currencies" jsonschema_description:"Reserved."`
 }
 
-// A Provider is an upstream that is called with one key.
+// A Provider is an upstream.
 type Provider struct {
-	Name    string `yaml:"-"`
-	Type    string `yaml:"type" jsonschema_description:"The known provider that it speaks like, e.g. openai. Absent: the one of the same name."`
-	BaseURL string `yaml:"base_url" jsonschema_description:"Where it is, with the version path, e.g. http://127.0.0.1:11434/v1. Absent: the known provider's own address."`
-	Key     Secret `yaml:"key" jsonschema_description:"Its API key. Absent: the provider's usual environment variable, or none if base_url is set."`
+	Name    string        `yaml:"-"`
+	Type    string        `yaml:"type" jsonschema_description:"The known provider that it speaks like, e.g. openai. Absent: the one of the same name."`
+	BaseURL string        `yaml:"base_url" jsonschema_description:"Where it is, with the version path, e.g. http://127.0.0.1:11434/v1. Absent: the known provider's own address."`
+	Key     Secret        `yaml:"key" jsonschema_description:"Its API key. Absent: the provider's usual environment variable, or none if base_url is set."`
+	Keys    []ProviderKey `yaml:"keys" jsonschema_description:"In place of key, several by name: a request goes to the one with the most room."`
+	Limits  Limits        `yaml:"limits" jsonschema_description:"Limits of the provider over all keys and models."`
+}
+
+// A ProviderKey is one of several API keys of a provider.
+type ProviderKey struct {
+	Name string `yaml:"-"`
+	Key  Secret `yaml:"key" jsonschema_description:"The API key."`
 }
 
 // An Alias is a name for one or more models at providers.
 type Alias struct {
 	Name     string    `yaml:"-"`
 	Use      []Target  `yaml:"use" jsonschema_description:"The models behind the alias, each as provider/model, in order of preference."`
-	Strategy string    `yaml:"strategy" jsonschema:"enum=fallback,enum=latency,enum=price,enum=weights" jsonschema_description:"How one of them is picked: fallback takes the first that works."`
+	Strategy string    `yaml:"strategy" jsonschema:"enum=fallback,enum=latency,enum=price,enum=weights,enum=headroom" jsonschema_description:"Which of them is asked first: fallback takes them in order, latency the one whose first token comes soonest, price the cheapest for the request, weights one by chance, headroom the one with the most left of its provider's limits. The others follow if it fails."`
+	Sticky   string    `yaml:"sticky" jsonschema:"enum=session,enum=off" jsonschema_description:"session: requests of one session go to the same one as long as it works, so that its prompt cache helps."`
 	Weights  []float64 `yaml:"weights" jsonschema_description:"For strategy weights: one number for each model of use."`
 	Limits   Limits    `yaml:"limits" jsonschema_description:"Limits of the alias over all keys."`
 }
@@ -65,15 +75,35 @@ type Key struct {
 	Key     Secret   `yaml:"key" jsonschema_description:"The key itself."`
 	Team    string   `yaml:"team" jsonschema_description:"The team that its calls are counted for."`
 	Models  []string `yaml:"models" jsonschema_description:"The aliases and models it may use. Absent: all."`
-	Budget  Budget   `yaml:"budget" jsonschema_description:"The most it may spend in a period, e.g. $200/month."`
+	Budget  []Budget `yaml:"budget" jsonschema_description:"The most it may spend in a period, e.g. $200/month, or several of these."`
 	Limits  Limits   `yaml:"limits" jsonschema_description:"Limits of this key."`
 	Metrics bool     `yaml:"metrics" jsonschema_description:"It may read /v1/metrics and nothing else."`
+}
+
+// A Team is a group of keys.
+type Team struct {
+	Name   string   `yaml:"-"`
+	Budget []Budget `yaml:"budget" jsonschema_description:"The most its keys may spend together."`
+	Limits Limits   `yaml:"limits" jsonschema_description:"Limits of its keys together."`
+}
+
+// A Rule is limits and a budget of all calls that it matches.
+type Rule struct {
+	Name     string   `yaml:"-"`
+	Key      string   `yaml:"key" jsonschema_description:"Calls of this key."`
+	Team     string   `yaml:"team" jsonschema_description:"Calls of the team's keys."`
+	Model    string   `yaml:"model" jsonschema_description:"Calls of this alias; or attempts at this model, as the price catalogue names it."`
+	Provider string   `yaml:"provider" jsonschema_description:"Attempts at this provider."`
+	Budget   []Budget `yaml:"budget" jsonschema_description:"The most they may cost together."`
+	Limits   Limits   `yaml:"limits" jsonschema_description:"Limits of them together."`
 }
 
 // Limits bound what is asked for. Zero means no limit.
 type Limits struct {
 	RPM        Count `yaml:"rpm" jsonschema_description:"Requests per minute."`
 	TPM        Count `yaml:"tpm" jsonschema_description:"Tokens per minute, input and output together."`
+	InputTPM   Count `yaml:"input_tpm" jsonschema_description:"Input tokens per minute."`
+	OutputTPM  Count `yaml:"output_tpm" jsonschema_description:"Output tokens per minute."`
 	Concurrent Count `yaml:"concurrent" jsonschema_description:"Requests at the same time."`
 }
 

@@ -85,7 +85,7 @@ func TestContractExample(t *testing.T) {
 	}
 	k := c.Keys[0]
 	if k.Name != "team-a" || k.Key.Value() != "team-a-key-0123456789" || k.Team != "search" || !slices.Equal(k.Models, []string{"fast", "smart"}) ||
-		k.Budget != (Budget{200e9, "month"}) || k.Limits != (Limits{60, 100_000, 20}) || k.Metrics {
+		!slices.Equal(k.Budget, []Budget{{200e9, "month"}}) || k.Limits != (Limits{RPM: 60, TPM: 100_000, Concurrent: 20}) || k.Metrics {
 		t.Errorf("keys[0] = %+v", k)
 	}
 	if !c.Keys[1].Metrics {
@@ -103,10 +103,6 @@ func TestContractExample(t *testing.T) {
 	}
 	wantWarnings := []string{
 		"f.yaml:5:12: admin_key: SHEEPGATE_ADMIN_KEY is not set: the generated admin key applies",
-		"f.yaml:15:76: models.smart.strategy: is not enforced by this version",
-		`f.yaml:16:43: models."gpt-4.1".limits: is not enforced by this version`,
-		"f.yaml:18:79: keys.team-a.budget: is not enforced by this version",
-		"f.yaml:18:99: keys.team-a.limits: is not enforced by this version",
 	}
 	if !slices.Equal(ws, wantWarnings) {
 		t.Errorf("warnings:\n%s\nwant:\n%s", strings.Join(ws, "\n"), strings.Join(wantWarnings, "\n"))
@@ -128,7 +124,7 @@ func TestMistakes(t *testing.T) {
 	}
 	// keys
 	bad("lisen: 127.0.0.1:1\n", `f.yaml:1:1: lisen: unknown key (did you mean "listen"?)`)
-	bad("providers:\n  openai:\n    api_key: env:OPENAI_API_KEY\n", `f.yaml:3:5: providers.openai.api_key: unknown key: expected "type", "base_url" or "key"`)
+	bad("providers:\n  openai:\n    api_key: env:OPENAI_API_KEY\n", `f.yaml:3:5: providers.openai.api_key: unknown key: expected "type", "base_url", "key", "keys" or "limits"`)
 	bad("timeouts: { conect: 5s }\n", `f.yaml:1:13: timeouts.conect: unknown key (did you mean "connect"?)`)
 	bad("data: a\ndata: b\n", "f.yaml:2:1: data: is there twice: first in line 1")
 	bad("models:\n  a: { use: sim/x }\n  a: { use: sim/y }\nproviders: { sim: }\n", "f.yaml:3:3: models.a: is there twice: first in line 2")
@@ -159,7 +155,7 @@ func TestMistakes(t *testing.T) {
 	bad("models: { a: { use: openai/x, limits: { rpm: fast } } }\nproviders: { openai: }\n", `f.yaml:1:46: models.a.limits.rpm: "fast" is not a number like 60, 300k or 2M`)
 	bad("models: { a: { use: openai/x, limits: { rpm: 0.5 } } }\nproviders: { openai: }\n", `f.yaml:1:46: models.a.limits.rpm: "0.5" is not a whole number from 1 to 10^15`)
 	bad("keys: { a: { key: env:TEAM_A_KEY, budget: 200 } }\n", `f.yaml:1:43: keys.a.budget: "200" is not an amount of dollars in a period like $200/month`)
-	bad("keys: { a: { key: env:TEAM_A_KEY, budget: $200/mont } }\n", `f.yaml:1:43: keys.a.budget: "mont" is not a period: write day, week or month (did you mean "month"?)`)
+	bad("keys: { a: { key: env:TEAM_A_KEY, budget: $200/mont } }\n", `f.yaml:1:43: keys.a.budget: "mont" is not a period: write day, week, month or total (did you mean "month"?)`)
 	bad("timezone: Asia/Soul\n", `f.yaml:1:11: timezone: "Asia/Soul" is not a time zone like UTC, Asia/Seoul or Europe/Berlin`)
 	bad("privacy: { bodies: redact }\n", `f.yaml:1:20: privacy.bodies: "redact" is not "off", "redacted" or "full" (did you mean "redacted"?)`)
 	bad("listen: localhost\n", `f.yaml:1:9: listen: "localhost" is not an address like 127.0.0.1:8080`)
@@ -182,11 +178,26 @@ func TestMistakes(t *testing.T) {
 	bad("providers: { openai: }\nmodels:\n  a:\n    use:\n      - openia/gpt-4.1\n", `f.yaml:5:9: models.a.use[0]: no provider "openia" is configured (did you mean "openai"?)`)
 	bad("providers: { openai: }\nmodels: { a: { use: gpt-4.1 } }\n", `f.yaml:2:21: models.a.use: "gpt-4.1" is not written as provider/model`)
 	bad("providers: { openai: }\nmodels: { a: { } }\n", "f.yaml:2:14: models.a: use is missing: name at least one provider/model")
-	bad("providers: { openai: }\nmodels: { a: { use: openai/x, strategy: random } }\n", `f.yaml:2:41: models.a.strategy: "random" is not "fallback", "latency", "price" or "weights"`)
+	bad("providers: { openai: }\nmodels: { a: { use: openai/x, strategy: random } }\n", `f.yaml:2:41: models.a.strategy: "random" is not "fallback", "latency", "price", "weights" or "headroom"`)
 	bad("providers: { openai: }\nmodels: { a: { use: [openai/x, openai/x] } }\n", `f.yaml:2:32: models.a.use[1]: "openai/x" is there twice`)
 	bad("keys: { a: { team: x } }\n", "f.yaml:1:12: keys.a: key is missing: write key: env:NAME")
 	bad("keys: { a: { key: env:TEAM_A_KEY }, b: { key: env:TEAM_A_KEY } }\n", "f.yaml:1:47: keys.b.key: is the same as keys.a.key")
 	bad("keys: { a: { key: env:TEAM_A_KEY, models: [opnai/x] } }\nproviders: { openai: }\n", `f.yaml:1:44: keys.a.models[0]: no provider "opnai" is configured (did you mean "openai"?)`)
+	// limits and budgets
+	bad("keys: { a: { key: env:TEAM_A_KEY, budget: -$5/day } }\n", `f.yaml:1:43: keys.a.budget: "-$5/day" is not an amount of dollars in a period like $200/month`)
+	bad("keys: { a: { key: env:TEAM_A_KEY, budget: $0/day } }\n", "f.yaml:1:43: keys.a.budget: the amount must be more than $0 and at most $1000000000")
+	bad("keys: { a: { key: env:TEAM_A_KEY, budget: $99999999999/day } }\n", "f.yaml:1:43: keys.a.budget: the amount must be more than $0 and at most $1000000000")
+	bad("keys: { a: { key: env:TEAM_A_KEY, budget: [$5/day, $9/day] } }\n", "f.yaml:1:43: keys.a.budget: has two amounts for a day")
+	bad("keys: { a: { key: env:TEAM_A_KEY, limits: { concurrent: -1 } } }\n", `f.yaml:1:57: keys.a.limits.concurrent: "-1" is not a number like 60, 300k or 2M`)
+	bad("teams: { x: { limits: { rps: 1 } } }\n", `f.yaml:1:25: teams.x.limits.rps: unknown key (did you mean "rpm"?)`)
+	bad("rules: { x: { key: a } }\n", "f.yaml:1:13: rules.x: has neither limits nor a budget", "f.yaml:1:13: rules.x: is about one name alone: write its limits where the name is")
+	bad("providers: { openai: }\nmodels: { m: { use: openai/x } }\nrules: { x: { model: m, limits: { rpm: 1 } } }\n", "f.yaml:3:13: rules.x: is about one alias alone: write its limits where the alias is")
+	bad("providers: { openai: }\nmodels: { m: { use: openai/x } }\nrules: { x: { model: m, provider: opnai, limits: { rpm: 1 } } }\n",
+		"f.yaml:3:13: rules.x: the alias \"m\" has models at any provider: name the model", `f.yaml:3:35: rules.x.provider: no provider "opnai" is configured (did you mean "openai"?)`)
+	bad("rules:\n  x: { key: a, model: g, limits: { rpm: 1 } }\n  y: { key: a, model: g, budget: $1/day }\n", "f.yaml:3:6: rules.y: is about the same calls as rules.x: write one")
+	bad("providers: { openai: { keys: { a: { key: env:OPENAI_API_KEY }, b: { key: env:OPENAI_API_KEY }, c: } } }\n", "f.yaml:1:74: providers.openai.keys.b.key: is the same as providers.openai.keys.a", "f.yaml:1:98: providers.openai.keys.c: key is missing: write key: env:NAME")
+	bad("providers: { openai: { key: env:OPENAI_API_KEY, keys: { a: { key: env:TEAM_A_KEY } } } }\n", "f.yaml:1:22: providers.openai: has key and keys: write all of them as keys")
+	bad("providers: { openai: }\nmodels: { a: { use: openai/x, strategy: weights, weights: [0] } }\n", "f.yaml:2:59: models.a.weights: are all 0: nobody would be asked")
 	// several at once, in the order of the file
 	bad("listn: x\ntimezone: Mars\nretry: { attempts: 0 }\n", `f.yaml:1:1: listn: unknown key (did you mean "listen"?)`,
 		`f.yaml:2:11: timezone: "Mars" is not a time zone like UTC, Asia/Seoul or Europe/Berlin`, "f.yaml:3:20: retry.attempts: must be from 1 to 10")

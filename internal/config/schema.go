@@ -44,7 +44,7 @@ func schemaOf(r *jsonschema.Reflector, t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Count]():
 		return number(text(`^[0-9][0-9_]*(\.[0-9]+)?[kKmM]?$`, "300k"))
 	case reflect.TypeFor[Budget]():
-		return text(`^\$[0-9]+(\.[0-9]{1,9})? ?/ ?(day|week|month)$`, "$200/month")
+		return text(`^\$[0-9]+(\.[0-9]{1,9})? ?/ ?(day|week|month|total)$`, "$200/month")
 	case reflect.TypeFor[Zone]():
 		return text("", "UTC", "Asia/Seoul")
 	case reflect.TypeFor[Secret]():

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -143,22 +144,30 @@ func (c Count) String() string {
 	return strconv.FormatInt(int64(c), 10)
 }
 
-// A Budget is an amount of money in a period of the calendar: $200/month. The
-// zero Budget is none.
+// A Budget is an amount of money in a period of the calendar, $200/month, or in
+// all: $200/total.
 type Budget struct {
 	NanoUSD int64
-	Period  string // day, week or month
+	Period  string // day, week, month or total
+}
+
+// ParseBudget reads a Budget as the file has it.
+func ParseBudget(text string) (b Budget, err error) {
+	err = b.parse(text)
+	return b, err
 }
 
 var budgetPattern = regexp.MustCompile(`^\$([0-9]+(?:\.[0-9]{1,9})?) ?/ ?([a-z]+)$`)
+
+var periods = []string{"day", "week", "month", "total"}
 
 func (b *Budget) parse(text string) error {
 	m := budgetPattern.FindStringSubmatch(text)
 	if m == nil {
 		return fmt.Errorf("%s is not an amount of dollars in a period like $200/month", clip(text))
 	}
-	if p := m[2]; p != "day" && p != "week" && p != "month" {
-		return fmt.Errorf("%q is not a period: write day, week or month%s", p, didYouMean(p, []string{"day", "week", "month"}))
+	if p := m[2]; !slices.Contains(periods, p) {
+		return fmt.Errorf("%q is not a period: write day, week, month or total%s", p, didYouMean(p, periods))
 	}
 	r, ok := new(big.Rat).SetString(m[1])
 	if !ok {
