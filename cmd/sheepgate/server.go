@@ -317,11 +317,20 @@ func gatewayConfig(c *config.Config, auth call.Auth) (*gateway.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		g.Providers = append(g.Providers, gateway.Provider{Name: p.Name, Spec: spec, Key: p.Key.Value()})
-		g.Secrets = append(g.Secrets, p.Key.Value())
+		up := gateway.Provider{Name: p.Name, Spec: spec, Keys: []gateway.ProviderKey{{Secret: p.Key.Value()}}}
+		if len(p.Keys) > 0 {
+			up.Keys = nil
+		}
+		for _, k := range p.Keys {
+			up.Keys = append(up.Keys, gateway.ProviderKey{Name: k.Name, Secret: k.Key.Value()})
+		}
+		for _, k := range up.Keys {
+			g.Secrets = append(g.Secrets, k.Secret)
+		}
+		g.Providers = append(g.Providers, up)
 	}
 	for _, a := range c.Models {
-		alias := gateway.Alias{Name: a.Name}
+		alias := gateway.Route{Alias: a.Name, Strategy: gateway.Strategy(a.Strategy), Weights: a.Weights, Sticky: a.Sticky == "session"}
 		for _, u := range a.Use {
 			for i := range g.Providers {
 				if g.Providers[i].Name == u.Provider {

@@ -13,13 +13,39 @@ type Live struct {
 	InFlight int64       // requests begun and not ended
 	Models   []LiveModel // by deployment, sorted
 	Limits   []LiveLimit // rules, in the order of the configuration
+
+	Forecasts []LiveForecast // sorted by model and key
 }
 
-// LiveModel is the state of one deployment: a model at a provider.
+// LiveModel is the state of one deployment: a model at a provider with one of
+// its keys.
 type LiveModel struct {
-	Provider string
-	Model    string
-	InFlight int64
+	Provider    string     `json:"provider"`
+	ProviderKey string     `json:"provider_key"` // "" if the provider has one only
+	Model       string     `json:"model"`
+	InFlight    int64      `json:"in_flight"`
+	State       string     `json:"state"`               // of the breaker: closed, half_open or open; "" if nobody was asked
+	TTFT        float64    `json:"ttft_ms"`             // moving average until the first content of a stream; 0 if unknown
+	Latency     float64    `json:"latency_ms"`          // moving average of plain answers; 0 if unknown
+	CoolUntil   time.Time  `json:"cool_until,omitzero"` // others are asked before it until then
+	Rooms       []LiveRoom `json:"limits"`              // of the provider, as far as it says and that is fresh
+}
+
+// LiveRoom is what a provider has left of one of its limits.
+type LiveRoom struct {
+	Kind      string    `json:"kind"`  // requests, tokens, input_tokens or output_tokens
+	Limit     int64     `json:"limit"` // 0 if it does not say
+	Remaining int64     `json:"remaining"`
+	Full      time.Time `json:"full_at,omitzero"` // when all of it will be back, if nothing is asked
+}
+
+// LiveForecast is how long answers of a model are, in tokens.
+type LiveForecast struct {
+	Key     string `json:"key"` // "" for all of them
+	Model   string `json:"model"`
+	Answers int    `json:"answers"` // that it is made of; old ones count less
+	P50     int64  `json:"p50"`
+	P95     int64  `json:"p95"`
 }
 
 // LiveRate is a limit on what happens in a minute, or at the same time. Limit 0

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/limit"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/provider"
 	"github.com/sheepgate/sheepgate/internal/token"
@@ -108,7 +109,6 @@ func (a *attempt) price(u *llm.Usage) {
 func (x *exchange) book(a *attempt, failure *llm.Error) {
 	a.stopWatch()
 	a.cancel(nil)
-	a.under.Add(-1)
 	x.waited += a.waited()
 	took := time.Since(a.began)
 	switch {
@@ -123,7 +123,13 @@ func (x *exchange) book(a *attempt, failure *llm.Error) {
 	case a.reader != nil && (a.reader.Summary().Content || a.reader.Summary().Usage.Source == llm.UsageUpstream):
 		a.settle(false)
 	}
-	at := call.Attempt{Provider: a.target.Provider.Name, Model: a.model, HTTPStatus: a.status, Latency: took.Truncate(time.Microsecond), Cost: a.cost, Unpriced: a.unpriced}
+	used := limit.Used{Cost: a.cost}
+	if a.settled {
+		used.Input, used.Output = x.call.Usage.Input, x.call.Usage.Output
+	}
+	a.hold.Settle(used)
+	a.target.d.end(failure, a, time.Now())
+	at := call.Attempt{Provider: a.target.Provider.Name, ProviderKey: a.target.key.Name, Model: a.model, HTTPStatus: a.status, Latency: took.Truncate(time.Microsecond), Cost: a.cost, Unpriced: a.unpriced}
 	if failure != nil {
 		at.ErrorClass = failure.Class
 	}

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/h1"
+	"github.com/sheepgate/sheepgate/internal/limit"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/provider"
 )
@@ -17,34 +17,34 @@ import (
 // An attempt is one try at one target.
 type attempt struct {
 	x      *exchange
-	target Target
-	model  string // canonical
-	same   bool   // the upstream speaks the client's dialect
+	target *candidate
+	model  string             // canonical
+	hold   *limit.Reservation // nil if nothing bounds it
+	ticket ticket
+	same   bool // the upstream speaks the client's dialect
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	began      time.Time
-	under      *atomic.Int64 // the count of requests under way that it is in
-	status     int           // the upstream's; 0 before it answered
-	headerWait time.Duration
-	body       *upstreamBody
-	reader     provider.Reader // nil before a reply is read
-	watchdog   *time.Timer
-	watchErr   error
+	began        time.Time
+	firstContent time.Duration // since began; 0 before
+	status       int           // the upstream's; 0 before it answered
+	headerWait   time.Duration
+	body         *upstreamBody
+	reader       provider.Reader // nil before a reply is read
+	watchdog     *time.Timer
+	watchErr     error
 
 	settled  bool
 	cost     llm.Nano
 	unpriced bool
 }
 
-func (x *exchange) newAttempt(parent context.Context, t Target) *attempt {
-	model, known := x.c.canonical(t)
+func (x *exchange) newAttempt(parent context.Context, t *candidate, hold *limit.Reservation) *attempt {
+	model := t.model
 	x.call.Provider, x.call.Model = t.Provider.Name, model
 	x.raw = nil
 	x.reply.reset()
-	a := &attempt{x: x, target: t, model: model, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(),
-		under: x.g.count(t.Provider.Name, model, known)}
-	a.under.Add(1)
+	a := &attempt{x: x, target: t, model: model, hold: hold, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(), ticket: t.d.begin(&t.needs)}
 	a.ctx, a.cancel = context.WithCancelCause(parent)
 	return a
 }
@@ -76,6 +76,8 @@ func (a *attempt) ask() (*http.Response, *llm.Error) {
 		return nil, err
 	}
 	a.status = res.StatusCode
+	var room [provider.LimitKinds]provider.RateLimit
+	a.target.d.told(a.ticket, provider.ReadRateLimits(room[:0], res.Header, time.Now()), time.Now())
 	return res, nil
 }
 
@@ -139,7 +141,7 @@ func (a *attempt) newRequest() (*http.Request, *llm.Error) {
 	if a.same {
 		client = x.r.Header
 	}
-	spec.Dialect.SetHeader(req.Header, a.target.Provider.Key, client)
+	spec.Dialect.SetHeader(req.Header, a.target.key.Secret, client)
 	return req, nil
 }
 

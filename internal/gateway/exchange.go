@@ -13,24 +13,27 @@ import (
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/limit"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/provider"
 )
 
 // An exchange is one request on its way through.
 type exchange struct {
-	g    *Gateway
-	c    *Config
-	in   ingress
-	w    http.ResponseWriter
-	r    *http.Request
-	who  *call.Principal
-	call *call.Call
-	out  *output // of a stream
-	held int64   // bytes of long bodies, as accounted for
-	buf  *[]byte // pooled; nil once it has been given back
-	body []byte  // in buf
-	head provider.Head
+	g         *Gateway
+	c         *Config
+	in        ingress
+	w         http.ResponseWriter
+	r         *http.Request
+	who       *call.Principal
+	call      *call.Call
+	out       *output // of a stream
+	held      int64   // bytes of long bodies, as accounted for
+	buf       *[]byte // pooled; nil once it has been given back
+	body      []byte  // in buf
+	head      provider.Head
+	hold      *limit.Reservation // of the call; nil if nothing bounds it
+	textBytes int                // of the body
 
 	start    time.Time
 	deadline time.Time     // timeouts.total
@@ -57,9 +60,9 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
 	defer x.release()
 	defer x.end()
 	defer x.recover()
-	targets, err := x.prepare()
+	list, err := x.prepare()
 	if err == nil {
-		err = x.try(targets)
+		err = x.try(list)
 	}
 	if err != nil {
 		x.fail(err)
@@ -110,7 +113,7 @@ func (x *exchange) stay() {
 }
 
 // prepare reads the request and finds who can answer it.
-func (x *exchange) prepare() ([]Target, *llm.Error) {
+func (x *exchange) prepare() ([]candidate, *llm.Error) {
 	if coding := x.r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding",
 			Msg: "the body has the Content-Encoding " + printable(coding, 40) + ": send it as it is"}
@@ -141,33 +144,91 @@ func (x *exchange) prepare() ([]Target, *llm.Error) {
 	if x.in.stream {
 		x.stay()
 	}
-	return x.c.route(x.who, x.in.model)
+	route, lerr := x.c.route(x.who, x.in.model)
+	if lerr != nil {
+		return nil, lerr
+	}
+	list := x.candidates(route)
+	return list, x.reserve(list)
+}
+
+// reserve makes room for the call in the limits and budgets that bind whoever
+// asks, for the worst of the targets, and tells the client what is left.
+func (x *exchange) reserve(list []candidate) *llm.Error {
+	rules := x.g.limits.Find(limit.Subject{Key: x.who.Key, Team: x.who.Team, Requested: x.in.model})
+	if !rules.Any() {
+		return nil
+	}
+	var need limit.Need
+	for i := range list {
+		e := &list[i].expect
+		need.Input, need.Output, need.Soft = max(need.Input, e.input), max(need.Output, e.output), need.Soft || e.soft
+		if rules.Money {
+			need.Cost = max(need.Cost, x.worst(list[i].Target, *e))
+		}
+	}
+	var refusal *limit.Refusal
+	x.hold, refusal = rules.Reserve(need)
+	x.tellLimits(refusal)
+	if refusal != nil {
+		return refusal.Error()
+	}
+	return nil
+}
+
+// claim makes room for an attempt in the limits that bind its provider and model.
+func (x *exchange) claim(c *candidate) (*limit.Reservation, *llm.Error) {
+	rules := x.g.limits.Find(limit.Subject{Key: x.who.Key, Team: x.who.Team, Requested: x.in.model, Provider: c.Provider.Name, Model: c.model})
+	if !rules.Any() {
+		return nil, nil
+	}
+	need := limit.Need{Input: c.expect.input, Output: c.expect.output, Soft: c.expect.soft}
+	if rules.Money {
+		need.Cost = x.worst(c.Target, c.expect)
+	}
+	hold, refusal := rules.Reserve(need)
+	if refusal != nil {
+		return nil, refusal.Error()
+	}
+	return hold, nil
 }
 
 // try makes attempts until one answers, the failure is not worth another, or
-// they are used up.
-func (x *exchange) try(targets []Target) *llm.Error {
+// they are used up. Who is out of room of ours is passed over; if all are, that
+// is the answer.
+func (x *exchange) try(list []candidate) *llm.Error {
 	var last *llm.Error
 	ctx := x.r.Context()
 	x.deadline = time.Now().Add(x.c.Timeouts.Total)
-	for n, at := 0, 0; n < x.c.Retry.Attempts; n++ {
-		t := targets[at%len(targets)]
-		if at == len(targets) {
+	if first := &list[0]; first.out() && first.wait > 0 && first.wait <= maxPause { // they all are
+		x.sleep(first.wait)
+	}
+	for n, at := 0, 0; n < x.c.Retry.Attempts; {
+		t := &list[at%len(list)]
+		if at == len(list) {
 			if !x.g.mayRetry() {
 				break
 			}
 			defer x.g.retrying.Add(-1)
 		}
-		if at >= len(targets) && !x.pause(at, last) {
+		if at >= len(list) && (n == 0 || !x.pause(at, last)) {
 			break
 		}
-		if last = x.attempt(ctx, t); x.raced {
+		at++
+		hold, refused := x.claim(t)
+		if refused != nil {
+			if n == 0 && (last == nil || refused.RetryAfter < last.RetryAfter) {
+				last = refused
+			}
+			continue
+		}
+		n++
+		if last = x.attempt(ctx, t, hold); x.raced {
 			x.raced = false
 			n++
-			last = x.attempt(ctx, t) // over a new connection, at once
+			last = x.attempt(ctx, t, nil) // over a new connection, at once
 		}
-		at++
-		if last == nil || x.sent || ctx.Err() != nil || time.Until(x.deadline) <= 0 || !x.c.again(last, at, len(targets)) {
+		if last == nil || x.sent || ctx.Err() != nil || time.Until(x.deadline) <= 0 || !x.c.again(last, at, len(list)) {
 			break
 		}
 	}
@@ -227,6 +288,11 @@ func (x *exchange) pause(n int, last *llm.Error) bool {
 	if time.Until(x.deadline) < wait {
 		return false
 	}
+	return x.sleep(wait)
+}
+
+// sleep waits. It returns false when the client leaves meanwhile.
+func (x *exchange) sleep(wait time.Duration) bool {
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
@@ -239,8 +305,8 @@ func (x *exchange) pause(n int, last *llm.Error) bool {
 
 // attempt asks one target. It returns nil when the client has a complete
 // answer, and the failure otherwise; x.sent tells whether some of it went out.
-func (x *exchange) attempt(parent context.Context, t Target) (failure *llm.Error) {
-	a := x.newAttempt(parent, t)
+func (x *exchange) attempt(parent context.Context, t *candidate, hold *limit.Reservation) (failure *llm.Error) {
+	a := x.newAttempt(parent, t, hold)
 	defer func() { x.book(a, failure) }()
 	res, err := a.ask()
 	if err != nil {
@@ -299,7 +365,7 @@ func writeErrorBody(w http.ResponseWriter, e *llm.Error, body []byte, retried bo
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
-	if retried {
+	if retried || e.Class == llm.BudgetExceeded || e.Class == llm.LimitExceeded && e.RetryAfter == 0 {
 		h.Set("X-Should-Retry", "false")
 	}
 	w.WriteHeader(e.HTTPStatus())
@@ -319,6 +385,8 @@ func (x *exchange) end() {
 	if x.c.Keep && !x.short() {
 		kept = &call.Exchange{Request: clone(x.body), Response: x.reply.bytes(), RequestCut: len(x.body) > call.MaxExchange, ReplyCut: x.reply.cut}
 	}
+	x.hold.Settle(limit.Used{Input: c.Usage.Input, Output: c.Usage.Output, Cost: c.Cost})
+	x.g.forecasts.learn(c, x.textBytes)
 	x.g.record(c, kept)
 }
 

@@ -14,13 +14,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/limit"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/price"
 	"github.com/sheepgate/sheepgate/internal/provider"
@@ -31,7 +30,7 @@ import (
 type Config struct {
 	Auth      call.Auth
 	Providers []Provider // in the order of the file: the first that has a bare model name wins
-	Aliases   []Alias
+	Aliases   []Route
 	Prices    *price.Catalogue
 	Retry     Retry
 	Timeouts  Timeouts
@@ -39,6 +38,9 @@ type Config struct {
 	Keep      bool     // copy bodies aside for the Recorder
 	Secrets   []string // cut out of whatever an upstream says
 
+	// Limits holds clients and attempts inside their limits; nil means none. It is
+	// for New alone.
+	Limits *limit.Limiter
 	// Dial reaches upstreams; nil means over the network. It is for New alone.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -47,13 +49,13 @@ type Config struct {
 type Provider struct {
 	Name string // as the config and the Calls name it
 	Spec provider.Spec
-	Key  string
+	Keys []ProviderKey // one at least
 }
 
-// An Alias is a model name of the user's own.
-type Alias struct {
-	Name    string
-	Targets []Target // tried in order
+// A ProviderKey is a key of a provider.
+type ProviderKey struct {
+	Name   string // as the config and the Calls name it; "" for the only one
+	Secret string // "" where the provider needs none
 }
 
 // A Target is who can answer: a model at a provider.
@@ -86,17 +88,19 @@ const defaultMaxBody = 32 << 20
 
 // A Gateway serves the data plane's routes.
 type Gateway struct {
-	config   atomic.Pointer[Config]
-	upstream http.RoundTripper
-	fresh    http.RoundTripper // uses no connection twice
-	record   func(*call.Call, *call.Exchange)
-	denied   func() // counts a request without a valid key
-	log      *slog.Logger
-	inFlight sync.Map // LiveModel without its count → *atomic.Int64
-	total    atomic.Int64
-	memory   memory
-	retrying atomic.Int64 // of total, those on a second try at a target
-	urls     atomic.Pointer[map[address]*url.URL]
+	config      atomic.Pointer[Config]
+	upstream    http.RoundTripper
+	fresh       http.RoundTripper // uses no connection twice
+	record      func(*call.Call, *call.Exchange)
+	denied      func() // counts a request without a valid key
+	log         *slog.Logger
+	total       atomic.Int64
+	limits      *limit.Limiter
+	deployments deployments
+	forecasts   forecasts
+	memory      memory
+	retrying    atomic.Int64 // of total, those on a second try at a target
+	urls        atomic.Pointer[map[address]*url.URL]
 }
 
 // New makes a Gateway. record gets every Call that passed authentication,
@@ -113,7 +117,10 @@ func New(c *Config, upstream http.RoundTripper, record func(*call.Call, *call.Ex
 		}
 		upstream, fresh = pooled, once
 	}
-	g := &Gateway{upstream: upstream, fresh: fresh, record: record, denied: denied, log: log}
+	g := &Gateway{upstream: upstream, fresh: fresh, record: record, denied: denied, log: log, limits: c.Limits}
+	if g.limits == nil {
+		g.limits = limit.New(time.UTC, nil)
+	}
 	g.SetConfig(c)
 	return g
 }
@@ -177,33 +184,4 @@ func cutLast(s, sep string) (before, after string, found bool) {
 		return s[:i], s[i+len(sep):], true
 	}
 	return s, "", false
-}
-
-// Live is a snapshot of what is under way.
-func (g *Gateway) Live() call.Live {
-	l := call.Live{InFlight: g.total.Load()}
-	g.inFlight.Range(func(k, v any) bool {
-		m := k.(call.LiveModel)
-		m.InFlight = v.(*atomic.Int64).Load()
-		l.Models = append(l.Models, m)
-		return true
-	})
-	slices.SortFunc(l.Models, func(a, b call.LiveModel) int {
-		return strings.Compare(a.Provider+"/"+a.Model, b.Provider+"/"+b.Model)
-	})
-	return l
-}
-
-// count is the number of requests to a deployment that are under way. Models
-// that the catalogue does not know share one, so that the table stays bounded.
-func (g *Gateway) count(provider, model string, known bool) *atomic.Int64 {
-	if !known {
-		model = "other"
-	}
-	key := call.LiveModel{Provider: provider, Model: model}
-	v, ok := g.inFlight.Load(key)
-	if !ok {
-		v, _ = g.inFlight.LoadOrStore(key, new(atomic.Int64))
-	}
-	return v.(*atomic.Int64)
 }

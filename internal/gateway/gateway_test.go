@@ -42,13 +42,13 @@ func newRig(t *testing.T, change func(*Config), handlers ...http.HandlerFunc) *r
 			h(w, r)
 		}))
 		t.Cleanup(up.Close)
-		c.Providers = append(c.Providers, Provider{Name: []string{"one", "two"}[i], Key: upstreamKey, Spec: provider.Spec{BaseURL: up.URL, Dialect: provider.OpenAI}})
+		c.Providers = append(c.Providers, Provider{Name: []string{"one", "two"}[i], Keys: []ProviderKey{{Secret: upstreamKey}}, Spec: provider.Spec{BaseURL: up.URL, Dialect: provider.OpenAI}})
 	}
-	both := Alias{Name: "both"}
+	both := Route{Alias: "both"}
 	for i := range c.Providers {
 		both.Targets = append(both.Targets, Target{&c.Providers[i], "gpt-4.1"})
 	}
-	c.Aliases = []Alias{both}
+	c.Aliases = []Route{both}
 	if change != nil {
 		change(c)
 	}

@@ -29,12 +29,12 @@ func (c *Config) Models(p *call.Principal) []Listed {
 		}
 	}
 	for _, a := range c.Aliases {
-		add(a.Name, a.Targets[0].Provider.Name)
+		add(a.Alias, a.Targets[0].Provider.Name)
 	}
 	var names []Listed
 	for _, m := range c.Prices.Models() {
-		if t := c.find(m.ID); len(t) > 0 {
-			names = append(names, Listed{m.ID, t[0].Provider.Name})
+		if r := c.find(m.ID); r != nil {
+			names = append(names, Listed{m.ID, r.Targets[0].Provider.Name})
 		}
 	}
 	slices.SortStableFunc(names, func(a, b Listed) int { return strings.Compare(a.Name, b.Name) })

@@ -13,22 +13,22 @@ const maxModelName = 128 // bytes
 
 // route finds who can answer for a model name: an alias; provider/model; or a
 // bare name that the catalogue gives to a configured provider.
-func (c *Config) route(p *call.Principal, model string) ([]Target, *llm.Error) {
+func (c *Config) route(p *call.Principal, model string) (*Route, *llm.Error) {
 	if model == "" {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "missing_required_parameter", Msg: "model is missing"}
 	}
 	if len(model) > maxModelName {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Param: "model", Code: "invalid_value", Msg: fmt.Sprintf("model is longer than %d bytes", maxModelName)}
 	}
-	targets := c.find(model)
-	if len(targets) == 0 {
+	r := c.find(model)
+	if r == nil {
 		return nil, c.unknownModel(model)
 	}
 	if !p.MayUse(model) {
 		return nil, &llm.Error{Class: llm.Forbidden, Code: "model_not_allowed", Param: "model",
 			Msg: fmt.Sprintf("key %q may not use model %q", p.Key, printable(model, maxModelName))}
 	}
-	return targets, nil
+	return r, nil
 }
 
 // validName refuses names that are none of a model and could be something else
@@ -42,10 +42,10 @@ func validName(model string) bool {
 	return strings.IndexFunc(model, unicode.IsControl) < 0
 }
 
-func (c *Config) find(model string) []Target {
+func (c *Config) find(model string) *Route {
 	for i := range c.Aliases {
-		if c.Aliases[i].Name == model {
-			return c.Aliases[i].Targets
+		if c.Aliases[i].Alias == model {
+			return &c.Aliases[i]
 		}
 	}
 	if !validName(model) {
@@ -54,7 +54,7 @@ func (c *Config) find(model string) []Target {
 	if name, rest, ok := strings.Cut(model, "/"); ok && rest != "" {
 		for i := range c.Providers {
 			if c.Providers[i].Name == name {
-				return []Target{{&c.Providers[i], rest}}
+				return &Route{Targets: []Target{{&c.Providers[i], rest}}}
 			}
 		}
 	}
@@ -62,7 +62,7 @@ func (c *Config) find(model string) []Target {
 	for i := range c.Providers {
 		for _, h := range homes {
 			if c.Providers[i].Name == h {
-				return []Target{{&c.Providers[i], model}}
+				return &Route{Targets: []Target{{&c.Providers[i], model}}}
 			}
 		}
 	}
@@ -86,12 +86,12 @@ func (c *Config) unknownModel(model string) *llm.Error {
 func (c *Config) near(model string) []string {
 	var near []string
 	for _, a := range c.Aliases {
-		if strings.Contains(a.Name, model) || strings.Contains(model, a.Name) {
-			near = append(near, a.Name)
+		if strings.Contains(a.Alias, model) || strings.Contains(model, a.Alias) {
+			near = append(near, a.Alias)
 		}
 	}
 	for _, n := range c.Prices.Near(model, 8) {
-		if len(near) < 4 && len(c.find(n)) > 0 {
+		if len(near) < 4 && c.find(n) != nil {
 			near = append(near, n)
 		}
 	}

@@ -16,6 +16,7 @@ type Head struct {
 	Stream       bool
 	IncludeUsage bool   // stream_options.include_usage is true
 	MaxTokens    int64  // max_tokens, max_completion_tokens, max_output_tokens or generationConfig.maxOutputTokens; 0 if absent
+	Choices      int64  // n, or generationConfig.candidateCount; 0 if absent
 	User         string // user, or metadata.user_id
 
 	open          int  // offset behind the opening brace
@@ -69,6 +70,17 @@ func Scan(body []byte) (Head, error) {
 	return h, nil
 }
 
+// maxChoices is the most answers at once that anybody gives: OpenAI's bound.
+const maxChoices = 128
+
+// choices takes how many answers are asked for. What makes no sense is the
+// upstream's to refuse.
+func (h *Head) choices(v []byte) {
+	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil && n > 0 && n <= maxChoices {
+		h.Choices = n
+	}
+}
+
 // named reports whether the body needs no change to name model: it does so
 // already, or names none.
 func (h *Head) named(body []byte, model string) bool {
@@ -115,11 +127,16 @@ func (h *Head) member(body, key []byte, at span) error {
 		return h.maxTokens("max_output_tokens", v)
 	case "generationConfig", "generation_config":
 		return h.inner(string(key), v, func(key string, v []byte) error {
-			if key == "maxOutputTokens" || key == "max_output_tokens" {
+			switch key {
+			case "maxOutputTokens", "max_output_tokens":
 				return h.maxTokens("generationConfig.maxOutputTokens", v)
+			case "candidateCount", "candidate_count":
+				h.choices(v)
 			}
 			return nil
 		})
+	case "n":
+		h.choices(v)
 	case "user":
 		if string(v) == "null" {
 			return nil
