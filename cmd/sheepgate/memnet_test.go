@@ -90,12 +90,12 @@ type flow struct {
 	ended bool // the writer has closed: what is there can be read, then EOF
 	gone  bool // the reader has closed: writing fails
 	reset bool
-	read  limit
-	write limit
+	read  cutoff
+	write cutoff
 }
 
-// A limit is a deadline.
-type limit struct {
+// A cutoff is a deadline.
+type cutoff struct {
 	timer *time.Timer
 	over  bool
 	n     int // of the deadline; a timer of one before it does nothing
@@ -109,7 +109,7 @@ func newFlow() *flow {
 	return f
 }
 
-func (f *flow) set(l *limit, t time.Time) {
+func (f *flow) set(l *cutoff, t time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if l.timer != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/sheepgate/sheepgate/internal/config"
 	"github.com/sheepgate/sheepgate/internal/console"
 	"github.com/sheepgate/sheepgate/internal/gateway"
+	"github.com/sheepgate/sheepgate/internal/limit"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/metrics"
 	"github.com/sheepgate/sheepgate/internal/price"
@@ -40,6 +41,8 @@ type server struct {
 	state    *state.State
 	store    store.Store
 	recorder *call.Recorder
+	limits   *limit.Limiter
+	ledger   *ledger
 	gateway  *gateway.Gateway
 	http     *http.Server
 	debug    *http.Server // nil without profiles
@@ -90,6 +93,13 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		return err
 	}
 	g.Dial = s.world.dial
+	s.limits = limit.New(c.Timezone.Location, marked(log))
+	g.Limits = s.limits
+	s.ledger = &ledger{limits: s.limits, state: s.state, store: s.store, log: log, total: g.Timeouts.Total}
+	s.setRules(context.Background(), c, nil)
+	if err := s.ledger.replay(context.Background()); err != nil {
+		log.Error("the calls of the last minute are not counted in the limits", "err", err)
+	}
 	tail := &call.Tail{}
 	m := metrics.New(metrics.Options{
 		Models: configured(g), Providers: providerNames(g), Version: version(),
@@ -141,6 +151,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	if err := s.profiles(c.Debug); err != nil {
 		return errors.Join(err, ln.Close())
 	}
+	s.ledger.run()
 	go func() { s.served <- s.http.Serve(s.listener) }()
 	return nil
 }
@@ -263,6 +274,7 @@ func (s *server) close(ctx context.Context) error {
 // release closes what is open. It may be called of a server that did not start.
 func (s *server) release() error {
 	var err error
+	s.ledger.close()
 	if s.debug != nil {
 		err = s.debug.Close()
 	}

@@ -369,3 +369,6 @@ func (l *Limiter) Live() []call.LiveLimit {
 	}
 	return list
 }
+
+// Zone is where a day begins.
+func (l *Limiter) Zone() *time.Location { return l.zone }
