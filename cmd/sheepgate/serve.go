@@ -47,7 +47,8 @@ func newServe(e *env) *cobra.Command {
 		Long: "Serve runs the gateway, the API, /v1/metrics and the console on one address. Without a file the\n" +
 			"environment alone counts: every provider whose usual variable is set (OPENAI_API_KEY …) is\n" +
 			"configured, and each key of the file may be set as SHEEPGATE_SECTION_KEY.\n\n" +
-			"The first start makes the admin key and shows it once. SIGTERM or Ctrl-C lets streams finish, 25 s\n" +
+			"A changed file, or SIGHUP, is put in force at once, and requests under way finish as they began;\n" +
+			"one that is not valid changes nothing. The first start makes the admin key and shows it once. SIGTERM or Ctrl-C lets streams finish, 25 s\n" +
 			"at most (timeouts.drain); a second one ends at once.",
 		Example: "  sheepgate serve\n  OPENAI_API_KEY=... SHEEPGATE_LISTEN=127.0.0.1:9000 sheepgate serve\n  sheepgate serve --config /etc/sheepgate.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,6 +62,14 @@ func newServe(e *env) *cobra.Command {
 				return err
 			}
 			greet(e.stderr, s)
+			r := &reloader{s: s, file: configPath(file), now: c, out: e.stderr, read: func() (*config.Config, error) {
+				c, warnings, err := readConfig(e, configPath(file), false)
+				for _, w := range warnings {
+					log.Warn("configuration", "warning", w.String())
+				}
+				return c, err
+			}}
+			defer r.start(cmd.Context())()
 			return s.until(cmd.Context(), time.Duration(c.Timeouts.Drain))
 		},
 	}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -44,6 +45,11 @@ type server struct {
 	limits   *limit.Limiter
 	ledger   *ledger
 	gateway  *gateway.Gateway
+	current  atomic.Pointer[gateway.Config] // that is in force
+	ring     *state.Keyring
+	metrics  *metrics.Metrics
+	bodies   *redactor
+	reloader atomic.Pointer[reloader] // nil: the configuration is not read again
 	http     *http.Server
 	debug    *http.Server // nil without profiles
 	listener *gateway.Listener
@@ -82,6 +88,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		log.Error("state.db cannot be read: it is set aside and begun anew", "as", s.state.SetAside)
 	}
 	ring := s.state.NewKeyring()
+	s.ring = ring
 	if s.adminKey, err = s.keys(c, ring); err != nil {
 		return err
 	}
@@ -93,6 +100,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		return err
 	}
 	g.Dial = s.world.dial
+	s.current.Store(g)
 	s.limits = limit.New(c.Timezone.Location, marked(log))
 	g.Limits = s.limits
 	s.ledger = &ledger{limits: s.limits, state: s.state, store: s.store, log: log, total: g.Timeouts.Total}
@@ -104,16 +112,23 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	m := metrics.New(metrics.Options{
 		Models: configured(g), Providers: providerNames(g), Version: version(),
 		Known: func(p, model string) bool {
-			found, ok := g.Prices.Find(p, model)
+			found, ok := s.current.Load().Prices.Find(p, model)
 			return ok && found.ID == model
 		},
 		Live:    func() call.Live { return s.gateway.Live() },
 		Pending: func() int64 { return s.recorder.Pending() },
 		Lost:    func() int64 { return s.recorder.Lost() },
 		Bare:    func() int64 { return s.recorder.Bare() },
+		Reloads: func() (good, bad int64, failing bool) {
+			if r := s.reloader.Load(); r != nil {
+				return r.counts()
+			}
+			return 0, 0, false
+		},
 	})
-	bodies := redactor{redact.Redactor{Secrets: g.Secrets, Patterns: c.Privacy.Bodies == "redacted"}}
-	s.recorder = call.NewRecorder(log, []func(*call.Call){m.Observe}, tail, bodies, s.store, m)
+	s.metrics, s.bodies = m, &redactor{}
+	s.bodies.set(c, g)
+	s.recorder = call.NewRecorder(log, []func(*call.Call){m.Observe}, tail, s.bodies, s.store, m)
 	s.gateway = gateway.New(g, nil, s.recorder.Add, m.Unauthenticated, log)
 
 	mux := http.NewServeMux()
@@ -130,7 +145,8 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	}
 	pages := console.New(console.Options{
 		Store: s.store, Auth: ring.Find, Sessions: sessions, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
-		Live: s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
+		Estimate: func(p *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) { return s.gateway.Estimate(p, ask) },
+		Live:     s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
 		Record: func(k *call.Call) { s.recorder.Add(k, nil) },
 	})
 	mux.Handle("/", pages)
@@ -153,6 +169,25 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	}
 	s.ledger.run()
 	go func() { s.served <- s.http.Serve(s.listener) }()
+	return nil
+}
+
+// apply puts a configuration in force while serving: all of it but what
+// config.Fixed names. Requests under way keep the one they began with. If it
+// fails nothing has changed.
+func (s *server) apply(ctx context.Context, c *config.Config) error {
+	g, err := gatewayConfig(c, s.ring.Find)
+	if err != nil {
+		return err
+	}
+	if s.adminKey, err = s.keys(c, s.ring); err != nil {
+		return err
+	}
+	s.setRules(ctx, c, nil)
+	s.metrics.Configure(configured(g), providerNames(g))
+	s.bodies.set(c, g)
+	s.current.Store(g)
+	s.gateway.SetConfig(g)
 	return nil
 }
 
@@ -292,10 +327,16 @@ func (s *server) release() error {
 
 // A redactor stands before the sinks that keep bodies: what must not be kept is
 // cut out where they are, once, before the store sees them.
-type redactor struct{ redact.Redactor }
+type redactor struct {
+	atomic.Pointer[redact.Redactor]
+}
+
+func (r *redactor) set(c *config.Config, g *gateway.Config) {
+	r.Store(&redact.Redactor{Secrets: g.Secrets, Patterns: c.Privacy.Bodies == "redacted"})
+}
 
 // Write implements call.Sink.
-func (r redactor) Write(_ context.Context, batch []call.Entry) error {
+func (r *redactor) Write(_ context.Context, batch []call.Entry) error {
 	for i, e := range batch {
 		if e.Exchange != nil && !r.redact(e.Exchange) {
 			batch[i].Exchange = nil
@@ -306,9 +347,10 @@ func (r redactor) Write(_ context.Context, batch []call.Entry) error {
 
 // redact reports whether it could: a body that it stumbles over is not kept, and
 // stops nobody.
-func (r redactor) redact(x *call.Exchange) (ok bool) {
+func (r *redactor) redact(x *call.Exchange) (ok bool) {
 	defer func() { ok = recover() == nil }()
-	x.Request, x.Response = r.Body(x.Request), r.Body(x.Response)
+	now := r.Load()
+	x.Request, x.Response = now.Body(x.Request), now.Body(x.Response)
 	return
 }
 

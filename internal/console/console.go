@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/price"
 	"github.com/sheepgate/sheepgate/internal/store"
 )
@@ -28,6 +29,7 @@ type Options struct {
 	Tail          *call.Tail
 	Live          func() call.Live
 	Pending, Lost func() int64
+	Estimate      func(*call.Principal, call.Ask) (call.Estimate, *llm.Error) // what a request would come to
 	Price         *price.Catalogue
 	Zone          *time.Location   // what a day means; nil is UTC
 	Record        func(*call.Call) // takes Calls that were posted; nil: they are imported
@@ -66,6 +68,8 @@ func (s *Console) routes() map[string]http.HandlerFunc {
 		"POST /api/v1/query":           s.scoped(s.query),
 		"GET /api/v1/stream":           s.scoped(s.stream),
 		"GET /api/v1/models":           s.scoped(s.models),
+		"GET /api/v1/limits":           s.scoped(s.limits),
+		"POST /api/v1/estimate":        s.scoped(s.estimate),
 		"POST /api/v1/import":          s.scoped(admin(s.load)),
 		"GET /api/v1/export":           s.scoped(admin(s.export)),
 		"GET /api/v1/session":          s.session,

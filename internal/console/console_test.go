@@ -60,7 +60,13 @@ func newSite(t *testing.T) *site {
 	s.console = New(Options{
 		Store: s.store, Tail: &s.tail, Price: price.Default(), Log: slog.New(slog.DiscardHandler), Version: "test",
 		Auth: ring.Find, Sessions: sessions,
-		Live:    func() call.Live { return s.live },
+		Live: func() call.Live { return s.live },
+		Estimate: func(_ *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) {
+			if strings.Contains(string(ask.Body), "nobody") {
+				return call.Estimate{}, &llm.Error{Class: llm.NotFound, Code: "model_not_found", Param: "model", Msg: "no such model"}
+			}
+			return call.Estimate{Model: "m", Provider: "p", Answers: "m", Input: 5, Cost: &call.Expected{P50: 1, P95: 2}, Reason: "full", Wait: 1.5, At: time.Now()}, nil
+		},
 		Pending: func() int64 { return 0 }, Lost: func() int64 { return 0 },
 		Record: func(c *call.Call) {
 			s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -76,6 +77,12 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		kept = page.Calls[0].ID
 	}
 
+	at := time.Now()
+	s.live = call.Live{
+		Limits:    []call.LiveLimit{{Rule: "key a", Key: "a", Team: "t", Requested: "m", Provider: "p", Model: "m", Budgets: []call.LiveBudget{{Period: "day", From: at, To: at, Exhausted: at}}}},
+		Models:    []call.LiveModel{{State: "open", CoolUntil: at, Rooms: []call.LiveRoom{{Kind: "tokens", Full: at}}}, {Model: "other"}},
+		Forecasts: []call.LiveForecast{{Key: "a", Model: "m"}},
+	}
 	good := map[string]bool{}
 	check := func(key, route, path, body string, status int) {
 		t.Helper()
@@ -127,6 +134,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		check(key, "GET /api/v1/calls", "/api/v1/calls?limit=1&key=a&tag=n:1&status=success", "", 200)
 		check(key, "POST /api/v1/query", "", query, 200)
 		check(key, "GET /api/v1/models", "/api/v1/models?from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z", "", 200)
+		check(key, "GET /api/v1/limits", "", "", 200)
+		check(key, "POST /api/v1/estimate", "/api/v1/estimate?key=a", `{"model":"m"}`, 200)
 		check(key, "GET /api/v1/session", "", "", 200)
 		check(key, "POST /api/v1/session", "", `{"key":"`+key+`"}`, 200)
 		check(key, "POST /api/v1/calls", "", `{"started_at":"2026-11-23T07:00:00Z","model":"gpt-4.1"}`+"\n{}\n", 200)
@@ -143,6 +152,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	check("", "GET /openapi.json", "", "", 200)
 
 	check("", "GET /api/v1/calls", "", "", 401)
+	check("the-a", "POST /api/v1/estimate", "", `{"model":"nobody"}`, 404)
+	check("the-a", "POST /api/v1/estimate", "", strings.Repeat(" ", maxEstimate+1), 413)
+	check("the-scrap", "GET /api/v1/limits", "", "", 403)
 	check("the-scrap", "POST /api/v1/query", "", query, 403)
 	check("the-a", "GET /api/v1/export", "", "", 403)
 	check("the-admin", "GET /api/v1/calls", "/api/v1/calls?to=never", "", 400)

@@ -155,17 +155,9 @@ func (x *exchange) prepare() ([]candidate, *llm.Error) {
 // reserve makes room for the call in the limits and budgets that bind whoever
 // asks, for the worst of the targets, and tells the client what is left.
 func (x *exchange) reserve(list []candidate) *llm.Error {
-	rules := x.g.limits.Find(limit.Subject{Key: x.who.Key, Team: x.who.Team, Requested: x.in.model})
+	rules, need := x.need(list)
 	if !rules.Any() {
 		return nil
-	}
-	var need limit.Need
-	for i := range list {
-		e := &list[i].expect
-		need.Input, need.Output, need.Soft = max(need.Input, e.input), max(need.Output, e.output), need.Soft || e.soft
-		if rules.Money {
-			need.Cost = max(need.Cost, x.worst(list[i].Target, *e))
-		}
 	}
 	var refusal *limit.Refusal
 	x.hold, refusal = rules.Reserve(need)
@@ -176,16 +168,36 @@ func (x *exchange) reserve(list []candidate) *llm.Error {
 	return nil
 }
 
-// claim makes room for an attempt in the limits that bind its provider and model.
-func (x *exchange) claim(c *candidate) (*limit.Reservation, *llm.Error) {
-	rules := x.g.limits.Find(limit.Subject{Key: x.who.Key, Team: x.who.Team, Requested: x.in.model, Provider: c.Provider.Name, Model: c.model})
+// need is what binds the call, and the most that it may come to at any of the
+// targets.
+func (x *exchange) need(list []candidate) (rules limit.Rules, need limit.Need) {
+	rules = x.g.limits.Find(limit.Subject{Key: x.who.Key, Team: x.who.Team, Requested: x.in.model})
 	if !rules.Any() {
-		return nil, nil
+		return rules, need
 	}
-	need := limit.Need{Input: c.expect.input, Output: c.expect.output, Soft: c.expect.soft}
+	for i := range list {
+		e := &list[i].expect
+		need.Input, need.Output, need.Soft = max(need.Input, e.input), max(need.Output, e.output), need.Soft || e.soft
+		if rules.Money {
+			need.Cost = max(need.Cost, x.worst(list[i].Target, *e))
+		}
+	}
+	return rules, need
+}
+
+// needAt is the same of an attempt.
+func (x *exchange) needAt(c *candidate) (rules limit.Rules, need limit.Need) {
+	rules = x.g.limits.Find(limit.Subject{Key: x.who.Key, Team: x.who.Team, Requested: x.in.model, Provider: c.Provider.Name, Model: c.model})
+	need = limit.Need{Input: c.expect.input, Output: c.expect.output, Soft: c.expect.soft}
 	if rules.Money {
 		need.Cost = x.worst(c.Target, c.expect)
 	}
+	return rules, need
+}
+
+// claim makes room for an attempt in the limits that bind its provider and model.
+func (x *exchange) claim(c *candidate) (*limit.Reservation, *llm.Error) {
+	rules, need := x.needAt(c)
 	hold, refusal := rules.Reserve(need)
 	if refusal != nil {
 		return nil, refusal.Error()

@@ -239,6 +239,20 @@ type Share struct {
 	Reset            time.Duration // until all of it is back, if nothing else is used
 }
 
+// Check is what Reserve would refuse now, nil if nothing. It counts nothing.
+func (r Rules) Check(need Need) (refusal *Refusal) {
+	if len(r.counters) == 0 {
+		return nil
+	}
+	r.l.mu.Lock()
+	defer r.l.mu.Unlock()
+	now := time.Now()
+	for _, c := range r.counters {
+		refusal = worse(refusal, c.check(&need, r.l.second(now), now, r.l.zone))
+	}
+	return refusal
+}
+
 // Reserve makes room in every rule, or in none. What is refused is not counted.
 func (r Rules) Reserve(need Need) (*Reservation, *Refusal) {
 	if len(r.counters) == 0 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -37,7 +38,21 @@ var (
 	descLost      = desc("calls_lost_total", "Calls that could not be kept.")
 	descBare      = desc("bodies_lost_total", "Bodies that should have been kept and were not: the store was too slow for them.")
 	descPending   = desc("calls_pending", "Calls that ended and are not stored yet.")
-	descBuild     = desc("build_info", "The running version.", "version")
+	descReloads   = desc("config_reloads_total", "Times that the configuration was read again, by result.", "result")
+	descReloadBad = desc("config_reload_failed", "1 if the configuration could not be read when it last changed: the one before is in force.")
+
+	descLimit      = desc("limit", "What a rule allows: a minute, at the same time, or of a budget in its period, in USD.", "rule", "kind")
+	descLimitUsed  = desc("limit_used", "What of it is used or reserved.", "rule", "kind")
+	descRefused    = desc("limit_refused_total", "Requests and attempts that a rule refused.", "rule")
+	descOver       = desc("limit_overshoot_total", "What calls came to beyond what was reserved for them.", "rule", "unit")
+	descBudgetEnds = desc("budget_seconds_left", "Time until a budget is used up if spending goes on as in the last hour.", "rule", "period")
+	descUpLimit    = desc("provider_limit", "What a provider allows, as it says itself.", "provider", "provider_key", "model", "kind")
+	descUpLeft     = desc("provider_limit_remaining", "What a provider has left of it, as far as it says and that is fresh.", "provider", "provider_key", "model", "kind")
+	descHealth     = desc("provider_up", "1 if requests go there, 0.5 if one is trying whether they may again, 0 if they go elsewhere.", "provider", "provider_key", "model")
+	descUpTTFT     = desc("provider_ttft_seconds", "Moving average until the first content of a stream.", "provider", "provider_key", "model")
+	descForecast   = desc("forecast_output_tokens", "How long answers are, by quantile.", "model", "quantile")
+
+	descBuild = desc("build_info", "The running version.", "version")
 )
 
 // A collector writes a table at scrape time: a full one with all that m knows.
@@ -69,6 +84,12 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, descDenied, c.m.denied.Load())
 	counter(ch, descShed, c.m.shed.Load())
 	gauge(ch, descBuild, 1, cmp.Or(c.m.o.Version, "unknown"))
+	if c.m.o.Reloads != nil {
+		good, bad, failing := c.m.o.Reloads()
+		counter(ch, descReloads, good, "success")
+		counter(ch, descReloads, bad, "error")
+		gauge(ch, descReloadBad, map[bool]float64{true: 1}[failing])
+	}
 	if c.m.o.Lost != nil {
 		counter(ch, descLost, c.m.o.Lost())
 	}
@@ -135,6 +156,67 @@ func (m *Metrics) collectLive(ch chan<- prometheus.Metric, live call.Live) {
 	for l, n := range inFlight {
 		gauge(ch, descInFlight, float64(n), l.Model, l.Provider)
 	}
+	m.collectRules(ch, live.Limits)
+	collectProviders(ch, live.Models)
+	for _, f := range live.Forecasts {
+		if f.Key == "" {
+			model := m.label("", f.Model).Model
+			if model == other {
+				continue
+			}
+			gauge(ch, descForecast, float64(f.P50), model, "0.5")
+			gauge(ch, descForecast, float64(f.P95), model, "0.95")
+		}
+	}
+}
+
+// collectRules writes what rules bound: as many as have room under maxSeries,
+// in the order of the configuration.
+func (m *Metrics) collectRules(ch chan<- prometheus.Metric, rules []call.LiveLimit) {
+	now := time.Now()
+	for _, r := range rules[:min(len(rules), maxSeries)] {
+		for kind, v := range map[string]call.LiveRate{"requests": r.Requests, "tokens": r.Tokens, "input_tokens": r.Input, "output_tokens": r.Output, "concurrent": r.Concurrent} {
+			if v.Limit > 0 {
+				gauge(ch, descLimit, float64(v.Limit), r.Rule, kind)
+				gauge(ch, descLimitUsed, float64(v.Used), r.Rule, kind)
+			}
+		}
+		counter(ch, descRefused, r.Refused, r.Rule)
+		if r.OverTokens > 0 {
+			counter(ch, descOver, r.OverTokens, r.Rule, "tokens")
+		}
+		if r.OverCost > 0 {
+			ch <- prometheus.MustNewConstMetric(descOver, prometheus.CounterValue, float64(r.OverCost)/1e9, r.Rule, "usd")
+		}
+		for _, b := range r.Budgets {
+			gauge(ch, descLimit, float64(b.Amount)/1e9, r.Rule, "usd_"+b.Period)
+			gauge(ch, descLimitUsed, float64(b.Spent+b.Reserved)/1e9, r.Rule, "usd_"+b.Period)
+			if !b.Exhausted.IsZero() {
+				gauge(ch, descBudgetEnds, max(b.Exhausted.Sub(now).Seconds(), 0), r.Rule, b.Period)
+			}
+		}
+	}
+}
+
+// collectProviders writes how those are who have been asked.
+func collectProviders(ch chan<- prometheus.Metric, models []call.LiveModel) {
+	for _, l := range models[:min(len(models), maxSeries)] {
+		if l.State == "" { // several, of which nothing is kept apart
+			continue
+		}
+		at := []string{l.Provider, l.ProviderKey, l.Model}
+		gauge(ch, descHealth, map[string]float64{"closed": 1, "half_open": 0.5}[l.State], at...)
+		if l.TTFT > 0 {
+			gauge(ch, descUpTTFT, l.TTFT/1e3, at...)
+		}
+		for _, room := range l.Rooms {
+			labels := append(at[:3:3], room.Kind)
+			if room.Limit > 0 {
+				gauge(ch, descUpLimit, float64(room.Limit), labels...)
+			}
+			gauge(ch, descUpLeft, float64(room.Remaining), labels...)
+		}
+	}
 }
 
 // zeros makes the series of the configured models, for a key that may use any.
@@ -154,10 +236,10 @@ func (t *table) zeros(models []Model) *table {
 // configured by that very name, or all.
 func (m *Metrics) uses(p *call.Principal) []Model {
 	if len(p.Models) == 0 {
-		return m.o.Models
+		return m.labels.Load().configured
 	}
 	var list []Model
-	for _, l := range m.o.Models {
+	for _, l := range m.labels.Load().configured {
 		if slices.Contains(p.Models, l.Model) || slices.Contains(p.Models, l.Provider+"/"+l.Model) {
 			list = append(list, l)
 		}

@@ -29,6 +29,7 @@ type Options struct {
 	Pending   func() int64
 	Lost      func() int64
 	Bare      func() int64
+	Reloads   func() (good, bad int64, failing bool) // of the configuration; nil: it is never read again
 }
 
 // A Model is a model at a provider.
@@ -43,14 +44,13 @@ const (
 
 // Metrics counts Calls. Nothing is locked on the way of one that ended.
 type Metrics struct {
-	o         Options
-	providers map[string]bool
-	models    map[string]bool
-	all       *table
-	own       atomic.Pointer[map[string]*table] // by key; replaced, never changed
-	denied    atomic.Int64
-	shed      atomic.Int64
-	full      http.Handler
+	o      Options
+	labels atomic.Pointer[labels]
+	all    *table
+	own    atomic.Pointer[map[string]*table] // by key; replaced, never changed
+	denied atomic.Int64
+	shed   atomic.Int64
+	full   http.Handler
 
 	mu      sync.Mutex // for replacing own, and for checks
 	checks  map[[3]string]int64
@@ -60,21 +60,35 @@ type Metrics struct {
 
 // New makes Metrics.
 func New(o Options) *Metrics {
-	m := &Metrics{o: o, providers: map[string]bool{}, models: map[string]bool{}, all: newTable(true),
-		checks: map[[3]string]int64{}, names: map[string]bool{}, results: map[string]bool{}}
-	for _, p := range o.Providers {
-		m.providers[p] = true
-	}
-	for _, model := range o.Models {
-		m.providers[model.Provider] = true
-		m.models[model.Model] = true
-		m.all.series(model)
-	}
+	m := &Metrics{o: o, all: newTable(true), checks: map[[3]string]int64{}, names: map[string]bool{}, results: map[string]bool{}}
+	m.Configure(o.Models, o.Providers)
 	m.own.Store(&map[string]*table{})
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{m, m.all}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.full = handler(reg)
 	return m
+}
+
+// labels are the names that may be labels.
+type labels struct {
+	configured []Model
+	providers  map[string]bool
+	models     map[string]bool
+}
+
+// Configure sets Options.Models and Providers anew. What has been counted stays
+// under its name.
+func (m *Metrics) Configure(models []Model, providers []string) {
+	l := &labels{configured: models, providers: map[string]bool{}, models: map[string]bool{}}
+	for _, p := range providers {
+		l.providers[p] = true
+	}
+	for _, model := range models {
+		l.providers[model.Provider] = true
+		l.models[model.Model] = true
+		m.all.series(model)
+	}
+	m.labels.Store(l)
 }
 
 // Unauthenticated counts a request without a valid key.
@@ -87,8 +101,9 @@ func (m *Metrics) label(provider, model string) Model {
 	if _, ok := (*m.all.m.Load())[l]; ok {
 		return l
 	}
-	if !m.providers[provider] {
-		if !m.models[model] {
+	names := m.labels.Load()
+	if !names.providers[provider] {
+		if !names.models[model] {
 			model = other
 		}
 		return Model{other, model}

@@ -1,0 +1,77 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+)
+
+// limits lists what rules bound and have counted, what providers have left, and
+// how long answers are. A data key sees its own rules and forecasts.
+func (s *Console) limits(w http.ResponseWriter, _ *http.Request, p *call.Principal) {
+	live := s.Live()
+	out := struct {
+		Rules     []call.LiveLimit    `json:"rules"`
+		Providers []call.LiveModel    `json:"providers"`
+		Forecasts []call.LiveForecast `json:"forecasts"`
+	}{live.Limits, live.Models, live.Forecasts}
+	if !p.Admin {
+		out.Rules = slices.DeleteFunc(slices.Clone(live.Limits), func(l call.LiveLimit) bool {
+			return !(l.Key == p.Key || l.Key == "" && p.Team != "" && l.Team == p.Team)
+		})
+		out.Providers = nil // how others use them is not its business
+		out.Forecasts = slices.DeleteFunc(slices.Clone(live.Forecasts), func(f call.LiveForecast) bool { return f.Key != p.Key })
+	}
+	for i := range out.Rules {
+		if out.Rules[i].Budgets == nil {
+			out.Rules[i].Budgets = []call.LiveBudget{}
+		}
+	}
+	for i := range out.Providers {
+		if out.Providers[i].Rooms == nil {
+			out.Providers[i].Rooms = []call.LiveRoom{}
+		}
+	}
+	out.Rules, out.Providers, out.Forecasts = some(out.Rules), some(out.Providers), some(out.Forecasts)
+	answer(w, http.StatusOK, out)
+}
+
+// some is list, or an empty one for nil: JSON tells them apart.
+func some[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+const maxEstimate = 8 << 20 // bytes of a request that is estimated
+
+// estimate says what a request would come to, and whether it fits the limits of
+// whoever asks. The admin, who makes no calls, asks for a key by ?key=NAME, or
+// for one that nothing bounds.
+func (s *Console) estimate(w http.ResponseWriter, r *http.Request, p *call.Principal) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEstimate))
+	var big *http.MaxBytesError
+	switch {
+	case errors.As(err, &big):
+		fail(w, http.StatusRequestEntityTooLarge, "too_large", "", fmt.Sprintf("the request is longer than %d bytes", big.Limit))
+		return
+	case err != nil:
+		fail(w, http.StatusBadRequest, "incomplete_body", "", "the request ended early")
+		return
+	}
+	v := r.URL.Query()
+	if p.Admin {
+		p = &call.Principal{Key: v.Get("key"), Team: v.Get("team"), Data: true}
+	}
+	e, refused := s.Estimate(p, call.Ask{Ingress: v.Get("ingress"), Model: v.Get("model"), Body: body})
+	if refused != nil {
+		fail(w, refused.HTTPStatus(), refused.Code, refused.Param, refused.Msg)
+		return
+	}
+	answer(w, http.StatusOK, e)
+}
