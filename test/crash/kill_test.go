@@ -132,6 +132,9 @@ func TestKill(t *testing.T) {
 	l.admit(t, p)
 	l.compare(t, p, last)
 	slices.Sort(l.firsts)
+	if p95 := l.firsts[len(l.firsts)*95/100]; p95 > firstAnswerWithin {
+		t.Errorf("of %d starts one in twenty had its first answer after %v or later, want %v at most", len(l.firsts), p95, firstAnswerWithin)
+	}
 	t.Logf("%d starts: first answer after %v in the middle, %v at most; %d Calls of clients and %d imported, none lost, twice or changed; lost of the last %v before a kill: %d",
 		len(l.firsts), l.firsts[len(l.firsts)/2].Round(time.Millisecond), l.firsts[len(l.firsts)-1].Round(time.Millisecond), len(l.told), len(l.imported), grace, l.late)
 }
@@ -141,8 +144,8 @@ func (l *ledger) admit(t *testing.T, p *process) *answer {
 	t.Helper()
 	a, took := p.firstAnswer(t)
 	l.firsts = append(l.firsts, took)
-	if took > firstAnswerWithin {
-		t.Errorf("the first answer came after %v, want %v at most", took, firstAnswerWithin)
+	if took > stuckAfter {
+		t.Errorf("the first answer came after %v", took)
 	}
 	return a
 }

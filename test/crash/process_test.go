@@ -27,7 +27,8 @@ const (
 	adminKey  = "crash-test-admin-key-0123456789"
 	clientKey = "crash-test-client-key-0123456789"
 
-	firstAnswerWithin = 2 * time.Second // after the start of the process
+	firstAnswerWithin = 2 * time.Second  // after the start of the process
+	stuckAfter        = 30 * time.Second // what a machine that is busy elsewhere does not explain
 	giveUp            = 60 * time.Second
 )
 
