@@ -26,6 +26,7 @@ const upstreamKey = "sk-upstream-0123456789abcdef"
 type rig struct {
 	*httptest.Server
 	calls chan *call.Call
+	g     *Gateway
 }
 
 // newRig has the providers one and two, both of the OpenAI dialect, and the
@@ -54,6 +55,7 @@ func newRig(t *testing.T, change func(*Config), handlers ...http.HandlerFunc) *r
 	}
 	r := &rig{calls: make(chan *call.Call, 16)}
 	g := New(c, nil, func(c *call.Call, _ *call.Exchange) { r.calls <- c }, func() {}, slog.New(slog.DiscardHandler))
+	r.g = g
 	mux := http.NewServeMux()
 	g.Register(mux)
 	r.Server = httptest.NewServer(mux)
