@@ -2,9 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/user"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/state"
 )
 
@@ -30,7 +34,7 @@ func newKey(e *env) *cobra.Command {
 				return err
 			}
 			defer s.Close()
-			_, key, err := s.ResetAdmin()
+			_, key, err := s.ResetAdmin(localActor())
 			if err != nil {
 				return err
 			}
@@ -42,4 +46,12 @@ func newKey(e *env) *cobra.Command {
 	reset.Flags().StringVar(&file, "config", "", "configuration file (default ./"+defaultConfig+" if it exists)")
 	cmd.AddCommand(reset)
 	return cmd
+}
+
+// localActor is whom the audit log names for a command that asks no server.
+func localActor() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return "local:" + call.Clip(u.Username, 100)
+	}
+	return "local:" + strconv.Itoa(os.Getuid())
 }

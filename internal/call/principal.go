@@ -4,17 +4,19 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Principal is who asks: what is left of a credential once it has been
 // checked. Nothing behind the door sees the credential itself.
 type Principal struct {
-	Key     string   // the key's name
-	Team    string   // "" if none
-	Models  []string // aliases and models it may use; empty means all
-	Admin   bool     // may use /api/v1 and see everything
-	Metrics bool     // may read /v1/metrics in full
-	Data    bool     // may make calls
+	Key     string    // the key's name
+	Team    string    // "" if none
+	Models  []string  // aliases and models it may use; empty means all
+	Expires time.Time // the credential is good before; zero means for ever. The Auth sees to it.
+	Admin   bool      // may use /api/v1 and see everything
+	Metrics bool      // may read /v1/metrics in full
+	Data    bool      // may make calls
 }
 
 // MayUse reports whether p may call the model or alias that a client named.

@@ -106,8 +106,7 @@ func (n *Sessions) Find(id string) (*call.Principal, bool) {
 	if !ok || !time.Now().Before(v.ends) {
 		return nil, false
 	}
-	p, ok := (*n.ring.table.Load())[v.key]
-	return p, ok
+	return n.ring.holder(v.key)
 }
 
 // End ends a session, for good.

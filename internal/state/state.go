@@ -1,6 +1,7 @@
-// Package state keeps what is neither a Call nor configuration: for now the
-// admin key's digest, the pepper that digests are made with and the sessions of
-// pages. Keyring is what the doors of the product check credentials against.
+// Package state keeps what is neither a Call nor configuration: the admin key's
+// digest, the pepper that digests are made with, the sessions of pages, the keys
+// that are made while the server runs (Keys) and the audit log of every change
+// of those. Keyring is what the doors of the product check credentials against.
 //
 // No credential is ever stored or held in memory after it was checked: only
 // HMAC-SHA256 digests are.
@@ -117,7 +118,7 @@ func readOnly(dir string) (*sql.DB, error) {
 var sides = []string{"", "-wal", "-shm"}
 
 func open(path string) (*State, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +156,11 @@ func damaged(path string, err error) bool {
 }
 
 func (s *State) init() error {
-	if _, err := s.db.Exec("CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)"); err != nil {
-		return err
+	// Tables are only added: a file of an older version gets what it lacks.
+	for _, text := range append([]string{"CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)", keysSchema}, auditSchema...) {
+		if _, err := s.db.Exec(text); err != nil {
+			return err
+		}
 	}
 	var check string
 	if err := s.db.QueryRow("PRAGMA quick_check(1)").Scan(&check); err != nil {
@@ -196,14 +200,25 @@ func (s *State) Admin() (d Digest, created string, err error) {
 	case err != nil && !errors.Is(err, sql.ErrNoRows):
 		return d, "", fmt.Errorf("state: admin key: %w", err)
 	}
-	return s.ResetAdmin()
+	return s.newAdmin("server", "admin.create")
 }
 
-// ResetAdmin makes a new admin key; the old one is no key any more.
-func (s *State) ResetAdmin() (d Digest, created string, err error) {
+// ResetAdmin makes a new admin key; the old one is no key any more. actor is
+// whom the audit log names.
+func (s *State) ResetAdmin(actor string) (d Digest, created string, err error) {
+	return s.newAdmin(actor, "admin.reset")
+}
+
+func (s *State) newAdmin(actor, action string) (d Digest, created string, err error) {
 	created = NewKey()
 	d = s.Digest(created)
-	if _, err := s.db.Exec("INSERT OR REPLACE INTO secrets (name, value) VALUES ('admin', ?)", d[:]); err != nil {
+	ctx := context.Background()
+	if err := s.transact(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO secrets (name, value) VALUES ('admin', ?)", d[:]); err != nil {
+			return err
+		}
+		return audit(ctx, tx, time.Now().UTC().Truncate(time.Microsecond), actor, action, "admin", nil, nil)
+	}); err != nil {
 		return d, "", fmt.Errorf("state: admin key: %w", err)
 	}
 	if err := s.settle(); err != nil {
@@ -257,7 +272,14 @@ func (k *Keyring) Find(secret string) (*call.Principal, bool) {
 	if secret == "" || len(secret) > maxSecret {
 		return nil, false
 	}
-	d := k.state.Digest(secret)
+	return k.holder(k.state.Digest(secret))
+}
+
+// holder is who holds the credential with a digest, if it is good now.
+func (k *Keyring) holder(d Digest) (*call.Principal, bool) {
 	p, ok := (*k.table.Load())[d]
-	return p, ok
+	if !ok || !p.Expires.IsZero() && !time.Now().Before(p.Expires) {
+		return nil, false
+	}
+	return p, true
 }
