@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,17 @@ type server struct {
 	world    world
 	log      *slog.Logger
 
+	ring *state.Keyring
+	keys *state.Keys
+
+	applying sync.Mutex     // see applyKeys
+	config   *config.Config // whose keys are good
+	admin    state.Digest   // of the admin key
+
+	// keysChanged is told the keys made at run time that are good, after each
+	// change of any key and in its order; nil means nobody wants to know.
+	keysChanged func(context.Context, []config.Key)
+
 	state    *state.State
 	store    store.Store
 	recorder *call.Recorder
@@ -46,7 +58,6 @@ type server struct {
 	ledger   *ledger
 	gateway  *gateway.Gateway
 	current  atomic.Pointer[gateway.Config] // that is in force
-	ring     *state.Keyring
 	metrics  *metrics.Metrics
 	bodies   *redactor
 	reloader atomic.Pointer[reloader] // nil: the configuration is not read again
@@ -87,24 +98,28 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	if s.state.SetAside != "" {
 		log.Error("state.db cannot be read: it is set aside and begun anew", "as", s.state.SetAside)
 	}
-	ring := s.state.NewKeyring()
-	s.ring = ring
-	if s.adminKey, err = s.keys(c, ring); err != nil {
+	s.ring = s.state.NewKeyring()
+	g, err := gatewayConfig(c, s.ring.Find)
+	if err != nil {
+		return err
+	}
+	s.current.Store(g)
+	if s.keys, err = openKeys(s.state, c, s.current.Load); err != nil {
+		return err
+	}
+	s.keys.Changed = func() { s.applyKeys(context.Background()) }
+	if s.adminKey, err = s.takeKeys(context.Background(), c); err != nil {
 		return err
 	}
 	if s.store, err = servedStore(c, log, s.world.disk); err != nil {
 		return err
 	}
-	g, err := gatewayConfig(c, ring.Find)
-	if err != nil {
-		return err
-	}
 	g.Dial = s.world.dial
-	s.current.Store(g)
 	s.limits = limit.New(c.Timezone.Location, marked(log))
 	g.Limits = s.limits
 	s.ledger = &ledger{limits: s.limits, state: s.state, store: s.store, log: log, total: g.Timeouts.Total}
-	s.setRules(context.Background(), c, nil)
+	s.keysChanged = func(ctx context.Context, made []config.Key) { s.setRules(ctx, s.config, made) }
+	s.applyKeys(context.Background())
 	if err := s.ledger.replay(context.Background()); err != nil {
 		log.Error("the calls of the last minute are not counted in the limits", "err", err)
 	}
@@ -133,18 +148,18 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 
 	mux := http.NewServeMux()
 	s.gateway.Register(mux)
-	mux.Handle("GET /v1/metrics", m.Handler(ring.Find))
+	mux.Handle("GET /v1/metrics", m.Handler(s.ring.Find))
 	for _, p := range []string{"/v1/metrics", "/healthz", "/readyz"} {
 		mux.HandleFunc(p, gateway.WrongMethod("GET, HEAD"))
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
-	sessions, err := s.state.NewSessions(ring)
+	sessions, err := s.state.NewSessions(s.ring)
 	if err != nil {
 		return err
 	}
 	pages := console.New(console.Options{
-		Store: s.store, Auth: ring.Find, Sessions: sessions, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
+		Store: s.store, Auth: s.ring.Find, Sessions: sessions, Keys: s.keys, Audit: s.state.Audit, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
 		Estimate: func(p *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) { return s.gateway.Estimate(p, ask) },
 		Live:     s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
 		Record: func(k *call.Call) { s.recorder.Add(k, nil) },
@@ -180,10 +195,9 @@ func (s *server) apply(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if s.adminKey, err = s.keys(c, s.ring); err != nil {
+	if s.adminKey, err = s.takeKeys(ctx, c); err != nil { // and limits with them
 		return err
 	}
-	s.setRules(ctx, c, nil)
 	s.metrics.Configure(configured(g), providerNames(g))
 	s.bodies.set(c, g)
 	s.current.Store(g)
@@ -236,27 +250,6 @@ func storeFolder(c *config.Config) string {
 		folder = c.Data
 	}
 	return filepath.Join(folder, callsFolder)
-}
-
-// keys fills ring with the configured keys and the admin key, and returns the
-// admin key if it was made just now.
-func (s *server) keys(c *config.Config, ring *state.Keyring) (created string, err error) {
-	table := map[state.Digest]*call.Principal{}
-	for _, k := range c.Keys {
-		table[s.state.Digest(k.Key.Value())] = &call.Principal{Key: k.Name, Team: k.Team, Models: k.Models, Metrics: k.Metrics, Data: !k.Metrics}
-	}
-	admin := &call.Principal{Key: "admin", Admin: true, Metrics: true, Data: true}
-	if c.AdminKey.Set() {
-		table[s.state.Digest(c.AdminKey.Value())] = admin
-	} else {
-		d, made, err := s.state.Admin()
-		if err != nil {
-			return "", err
-		}
-		table[d], created = admin, made
-	}
-	ring.Set(table)
-	return created, nil
 }
 
 // ready says that calls are served, and what does not work beside that.

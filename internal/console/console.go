@@ -16,6 +16,7 @@ import (
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/price"
+	"github.com/sheepgate/sheepgate/internal/state"
 	"github.com/sheepgate/sheepgate/internal/store"
 )
 
@@ -26,6 +27,8 @@ type Options struct {
 	Store         store.Store
 	Auth          call.Auth
 	Sessions      Sessions
+	Keys          *state.Keys
+	Audit         AuditLog
 	Tail          *call.Tail
 	Live          func() call.Live
 	Pending, Lost func() int64
@@ -60,22 +63,30 @@ type scopedHandler func(http.ResponseWriter, *http.Request, *call.Principal)
 // routes are all of the API: openapi.json describes each of them, and no other.
 func (s *Console) routes() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"GET /api/v1/calls":            s.scoped(s.calls),
-		"POST /api/v1/calls":           s.scoped(s.post),
-		"GET /api/v1/calls/{id}":       s.scoped(s.call),
-		"GET /api/v1/calls/{id}/price": s.scoped(s.explain),
-		"GET /api/v1/calls/{id}/body":  s.scoped(s.body),
-		"POST /api/v1/query":           s.scoped(s.query),
-		"GET /api/v1/stream":           s.scoped(s.stream),
-		"GET /api/v1/models":           s.scoped(s.models),
-		"GET /api/v1/limits":           s.scoped(s.limits),
-		"POST /api/v1/estimate":        s.scoped(s.estimate),
-		"POST /api/v1/import":          s.scoped(admin(s.load)),
-		"GET /api/v1/export":           s.scoped(admin(s.export)),
-		"GET /api/v1/session":          s.session,
-		"POST /api/v1/session":         s.login,
-		"DELETE /api/v1/session":       s.logout,
-		"GET /openapi.json":            s.openapi,
+		"GET /api/v1/calls":               s.scoped(s.calls),
+		"POST /api/v1/calls":              s.scoped(s.post),
+		"GET /api/v1/calls/{id}":          s.scoped(s.call),
+		"GET /api/v1/calls/{id}/price":    s.scoped(s.explain),
+		"GET /api/v1/calls/{id}/body":     s.scoped(s.body),
+		"POST /api/v1/query":              s.scoped(s.query),
+		"GET /api/v1/stream":              s.scoped(s.stream),
+		"GET /api/v1/models":              s.scoped(s.models),
+		"GET /api/v1/limits":              s.scoped(s.limits),
+		"POST /api/v1/estimate":           s.scoped(s.estimate),
+		"POST /api/v1/import":             s.scoped(admin(s.load)),
+		"GET /api/v1/export":              s.scoped(admin(s.export)),
+		"GET /api/v1/keys":                s.scoped(admin(s.listKeys)),
+		"POST /api/v1/keys":               s.scoped(admin(s.createKey)),
+		"GET /api/v1/keys/{name}":         s.scoped(admin(s.getKey)),
+		"PATCH /api/v1/keys/{name}":       s.scoped(admin(s.updateKey)),
+		"DELETE /api/v1/keys/{name}":      s.scoped(admin(s.revokeKey)),
+		"POST /api/v1/keys/{name}/rotate": s.scoped(admin(s.rotateKey)),
+		"GET /api/v1/usage":               s.scoped(s.usage),
+		"GET /api/v1/audit":               s.scoped(admin(s.audit)),
+		"GET /api/v1/session":             s.session,
+		"POST /api/v1/session":            s.login,
+		"DELETE /api/v1/session":          s.logout,
+		"GET /openapi.json":               s.openapi,
 	}
 }
 
@@ -121,16 +132,10 @@ func (s *Console) Close() { s.closing.Do(func() { close(s.done) }) }
 // our own pages.
 func (s *Console) scoped(h scopedHandler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		secret := header(r)
-		p, ok := s.Auth(secret)
-		if secret == "" {
-			p, ok = s.Sessions.Find(cookieOf(r))
-			if ok && !sameOrigin(r) {
-				fail(w, http.StatusForbidden, "cross_origin", "", "this page may not act in the name of the console")
-				return
-			}
-		}
+		p, ok := s.asks(r)
 		switch {
+		case ok && header(r) == "" && !sameOrigin(r):
+			fail(w, http.StatusForbidden, "cross_origin", "", "this page may not act in the name of the console")
 		case !ok:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sheepgate"`)
 			fail(w, http.StatusUnauthorized, "invalid_api_key", "", "no valid key: send the admin key as Authorization: Bearer")
@@ -140,6 +145,15 @@ func (s *Console) scoped(h scopedHandler) http.HandlerFunc {
 			h(w, r, p)
 		}
 	}
+}
+
+// asks is who asks: the holder of the key in the headers or, without one, of
+// the session.
+func (s *Console) asks(r *http.Request) (*call.Principal, bool) {
+	if secret := header(r); secret != "" {
+		return s.Auth(secret)
+	}
+	return s.Sessions.Find(cookieOf(r))
 }
 
 // header is the key in the request's headers. ?key= is a filter here, never a

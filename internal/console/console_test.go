@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type site struct {
 	*httptest.Server
 	console *Console
 	store   *local.Store
+	state   *state.State
 	tail    call.Tail
 	live    call.Live
 	mu      sync.Mutex
@@ -46,20 +48,38 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.state = kept
 	ring := kept.NewKeyring()
-	ring.Set(map[state.Digest]*call.Principal{
-		kept.Digest("the-admin"): {Key: "admin", Admin: true, Metrics: true, Data: true},
-		kept.Digest("the-a"):     {Key: "a", Team: "red", Data: true},
-		kept.Digest("the-b"):     {Key: "b", Data: true},
-		kept.Digest("the-scrap"): {Key: "grafana", Metrics: true},
-	})
+	keys, err := kept.OpenKeys([]state.Key{{Name: "a", Team: "red", Models: []string{"fast"}, Limits: state.Limits{RPM: 60}, Budget: []string{"$200/month"}}, {Name: "b"}, {Name: "grafana", Metrics: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.Check = func(k, _ *state.Key) error {
+		if slices.Contains(k.Models, "nosuch") {
+			return &state.KeyError{Kind: state.KeyInvalid, Field: "models", Msg: "no model nosuch; near: fast"}
+		}
+		return nil
+	}
+	keys.Changed = func() {
+		table := map[state.Digest]*call.Principal{
+			kept.Digest("the-admin"): {Key: "admin", Admin: true, Metrics: true, Data: true},
+			kept.Digest("the-a"):     {Key: "a", Team: "red", Data: true},
+			kept.Digest("the-b"):     {Key: "b", Data: true},
+			kept.Digest("the-scrap"): {Key: "grafana", Metrics: true},
+		}
+		keys.Each(func(k *state.Key, d state.Digest, ends time.Time) {
+			table[d] = &call.Principal{Key: k.Name, Team: k.Team, Expires: ends, Data: true}
+		})
+		ring.Set(table)
+	}
+	keys.Changed()
 	sessions, err := kept.NewSessions(ring)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.console = New(Options{
 		Store: s.store, Tail: &s.tail, Price: price.Default(), Log: slog.New(slog.DiscardHandler), Version: "test",
-		Auth: ring.Find, Sessions: sessions,
+		Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: kept.Audit,
 		Live: func() call.Live { return s.live },
 		Estimate: func(_ *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) {
 			if strings.Contains(string(ask.Body), "nobody") {

@@ -124,10 +124,11 @@ func strict(dec *json.Decoder, v any) error {
 
 // fields are the JSON names of the struct at v.
 func fields(v any) []string {
-	t := reflect.TypeOf(v).Elem()
-	names := make([]string, t.NumField())
-	for i := range names {
-		names[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(v).Elem()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
 	}
 	return names
 }

@@ -129,6 +129,9 @@ func (s *Console) stream(w http.ResponseWriter, r *http.Request, p *call.Princip
 				}
 			}
 		case at := <-t.C:
+			if _, ok := s.asks(r); !ok {
+				return // its key or session ended meanwhile
+			}
 			var live int64
 			if p.Admin {
 				live = s.Live().InFlight

@@ -247,12 +247,16 @@ func broken(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keys, err := st.OpenKeys(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	calls, err := local.Open(t.TempDir(), local.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { calls.Close() })
-	pages := console.New(console.Options{Store: dead{calls}, Auth: ring.Find, Sessions: sessions, Tail: &call.Tail{}, Price: price.Default(), Log: log, Version: "test", Example: "gpt-4.1",
+	pages := console.New(console.Options{Store: dead{calls}, Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: st.Audit, Tail: &call.Tail{}, Price: price.Default(), Log: log, Version: "test", Example: "gpt-4.1",
 		Live: func() call.Live { return call.Live{} }, Pending: func() int64 { return 0 }, Lost: func() int64 { return 0 }})
 	server := httptest.NewServer(pages)
 	t.Cleanup(func() {
