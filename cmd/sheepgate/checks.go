@@ -188,6 +188,27 @@ func (d *doctor) admin(ctx context.Context, c *config.Config) {
 	}
 }
 
+// audit goes through the audit log of keys.
+func (d *doctor) audit(ctx context.Context, c *config.Config) {
+	n, err := state.VerifyAudit(ctx, c.Data)
+	var broken *state.BrokenAudit
+	switch {
+	case errors.As(err, &broken):
+		d.fail("audit log", "compare it with a backup: somebody changed state.db by hand, or it was damaged", "%v", broken)
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil:
+		d.fail("audit log", "restore a backup, or let the server set state.db aside", "it cannot be read: %v", err)
+	case err == nil:
+		d.ok("audit log", "%s, and each follows the one before", entries(n))
+	}
+}
+
+func entries(n int64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
+}
+
 // machine looks at limits of processes.
 func (d *doctor) machine() {
 	if n, err := maxOpenFiles(); err == nil {

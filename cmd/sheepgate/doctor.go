@@ -92,6 +92,7 @@ func (d *doctor) everything(ctx context.Context, file string) {
 			d.use(c, running)
 			d.store(ctx, c)
 			d.admin(ctx, c)
+			d.audit(ctx, c)
 		}
 	}
 	d.machine()
