@@ -93,7 +93,8 @@ func (r *universe) fatal(format string, args ...any) {
 
 func (r *universe) start(data string) {
 	privacy := []string{"off", "redacted", "full"}[r.rnd.IntN(3)]
-	yaml := fmt.Sprintf("listen: gateway:80\ndata: %q\nadmin_key: %s\nkeys: { app: { key: %s } }\nprivacy: { bodies: %s }\ntimeouts: { first_token: 3s, idle: 3500ms, total: 14s }\nproviders:\n", data, testAdmin, worldKey, privacy)
+	yaml := fmt.Sprintf("listen: gateway:80\ndata: %q\nadmin_key: %s\nkeys: { app: { key: %s, team: all, budget: [$9/day, $99/total], limits: { rpm: %d, tpm: 10M, concurrent: %d } } }\nteams: { all: { limits: { input_tpm: 10M } } }\n"+
+		"rules: { both: { key: app, provider: gemini, limits: { rpm: 9 } } }\nprivacy: { bodies: %s }\ntimeouts: { first_token: 3s, idle: 3500ms, total: 14s }\nproviders:\n", data, testAdmin, worldKey, 40+r.rnd.IntN(400), 9+r.rnd.IntN(90), privacy)
 	for _, d := range []string{"openai", "anthropic", "gemini"} {
 		v := map[string]string{"openai": "/openai/v1", "anthropic": "/anthropic/v1", "gemini": "/gemini/v1beta"}[d]
 		yaml += fmt.Sprintf("  %s: { base_url: \"http://upstream:80%s\", key: %s }\n", d, v, worldSecret)
@@ -253,6 +254,20 @@ func (r *universe) check() {
 		}
 		r.compare(a, c, r.up.Entry(a.nonce).Attempts())
 	}
+	var cost llm.Nano
+	for _, c := range rows {
+		cost += c.Cost
+	}
+	for _, l := range r.server.limits.Live() {
+		if l.Concurrent.Used != 0 {
+			r.fatal("I5: %s: %d calls are under way when all have ended", l.Rule, l.Concurrent.Used)
+		}
+		for _, b := range l.Budgets {
+			if b.Reserved != 0 || b.Spent != cost {
+				r.fatal("I5: %s: %v reserved, %v spent, the rows cost %v", l.Rule, b.Reserved, b.Spent, cost)
+			}
+		}
+	}
 	if s := r.up.Strange(); len(s) > 0 {
 		r.fatal("requests that no gateway should make: %v", s)
 	}
@@ -317,8 +332,13 @@ func (r *universe) watch(stop <-chan struct{}) {
 		case <-time.After(1700 * time.Millisecond):
 		}
 		for line := range strings.Lines(string(r.get("/v1/metrics"))) {
-			name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
-			if !ok || name[0] == '#' || !strings.HasPrefix(name, "holysheep") || !strings.Contains(name, "_total") && !strings.Contains(name, "_count") {
+			line = strings.TrimSpace(line)
+			i := strings.LastIndexByte(line, ' ')
+			if i < 0 || !strings.HasPrefix(line, "holysheep") {
+				continue
+			}
+			name, value := line[:i], line[i+1:]
+			if kind, _, _ := strings.Cut(name, "{"); !strings.HasSuffix(kind, "_total") && !strings.HasSuffix(kind, "_count") {
 				continue
 			}
 			v, err := strconv.ParseFloat(value, 64)
