@@ -118,7 +118,10 @@ func (l *ledger) before(ctx context.Context, r *limit.Rule, p limit.Period, kept
 		return l.sum(ctx, r, from, time.Time{})
 	}
 	n, err := l.sum(ctx, r, latest(from, kept.AsOf.Add(-l.total)), kept.AsOf)
-	return llm.Nano(kept.Nano) + n, err
+	if err != nil { // the store is away: what was saved is better than nothing
+		l.log.Error("what a budget has spent in the last seconds before the start is not known", "rule", r.Name, "period", p, "err", err)
+	}
+	return llm.Nano(kept.Nano) + n, nil
 }
 
 func latest(a, b time.Time) time.Time {
@@ -216,7 +219,8 @@ func (l *ledger) save() {
 	now := time.Now()
 	next := map[[2]string]state.Spent{}
 	var changed []state.Spent
-	for _, r := range l.limits.Live() {
+	rules, _ := l.limits.Live()
+	for _, r := range rules {
 		for _, b := range r.Budgets {
 			id := [2]string{r.Rule, b.Period}
 			s := state.Spent{Rule: r.Rule, Period: b.Period, From: b.From, Nano: int64(b.Spent), AsOf: now}

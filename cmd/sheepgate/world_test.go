@@ -258,7 +258,8 @@ func (r *universe) check() {
 	for _, c := range rows {
 		cost += c.Cost
 	}
-	for _, l := range r.server.limits.Live() {
+	rules, _ := r.server.limits.Live()
+	for _, l := range rules {
 		if l.Concurrent.Used != 0 {
 			r.fatal("I5: %s: %d calls are under way when all have ended", l.Rule, l.Concurrent.Used)
 		}

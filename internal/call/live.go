@@ -14,6 +14,7 @@ type Live struct {
 	Models   []LiveModel // by deployment, sorted
 	Limits   []LiveLimit // rules, in the order of the configuration
 
+	Marks     []LiveMark     // budgets that are being used up, the latest first
 	Forecasts []LiveForecast // sorted by model and key
 }
 
@@ -64,6 +65,17 @@ type LiveBudget struct {
 	Spent     llm.Nano  `json:"spent_nano_usd"`
 	Reserved  llm.Nano  `json:"reserved_nano_usd"`     // the most that calls under way may come to
 	Exhausted time.Time `json:"exhausted_at,omitzero"` // when it will be used up if spending goes on as in the last hour
+}
+
+// LiveMark says that so much of a budget was spent for the first time in its
+// period.
+type LiveMark struct {
+	At      time.Time `json:"at"`
+	Rule    string    `json:"rule"`
+	Period  string    `json:"period"`
+	Percent int       `json:"percent"` // 80, 90 or 100
+	Spent   llm.Nano  `json:"spent_nano_usd"`
+	Amount  llm.Nano  `json:"amount_nano_usd"`
 }
 
 // LiveLimit is what a rule bounds and has counted.

@@ -18,7 +18,8 @@ func (s *Console) limits(w http.ResponseWriter, _ *http.Request, p *call.Princip
 		Rules     []call.LiveLimit    `json:"rules"`
 		Providers []call.LiveModel    `json:"providers"`
 		Forecasts []call.LiveForecast `json:"forecasts"`
-	}{live.Limits, live.Models, live.Forecasts}
+		Events    []call.LiveMark     `json:"events"`
+	}{live.Limits, live.Models, live.Forecasts, live.Marks}
 	if !p.Admin {
 		out.Rules = slices.DeleteFunc(slices.Clone(live.Limits), func(l call.LiveLimit) bool {
 			return !(l.Key == p.Key || l.Key == "" && p.Team != "" && l.Team == p.Team)
@@ -26,6 +27,12 @@ func (s *Console) limits(w http.ResponseWriter, _ *http.Request, p *call.Princip
 		out.Providers = nil // how others use them is not its business
 		out.Forecasts = slices.DeleteFunc(slices.Clone(live.Forecasts), func(f call.LiveForecast) bool { return f.Key != p.Key })
 	}
+	if !p.Admin {
+		out.Events = slices.DeleteFunc(slices.Clone(live.Marks), func(m call.LiveMark) bool {
+			return !slices.ContainsFunc(out.Rules, func(l call.LiveLimit) bool { return l.Rule == m.Rule })
+		})
+	}
+	out.Events = some(out.Events)
 	for i := range out.Rules {
 		if out.Rules[i].Budgets == nil {
 			out.Rules[i].Budgets = []call.LiveBudget{}

@@ -82,6 +82,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		Limits:    []call.LiveLimit{{Rule: "key a", Key: "a", Team: "t", Requested: "m", Provider: "p", Model: "m", Budgets: []call.LiveBudget{{Period: "day", From: at, To: at, Exhausted: at}}}},
 		Models:    []call.LiveModel{{State: "open", CoolUntil: at, Rooms: []call.LiveRoom{{Kind: "tokens", Full: at}}}, {Model: "other"}},
 		Forecasts: []call.LiveForecast{{Key: "a", Model: "m"}},
+		Marks:     []call.LiveMark{{At: at, Rule: "key a", Period: "day", Percent: 80}},
 	}
 	good := map[string]bool{}
 	check := func(key, route, path, body string, status int) {

@@ -362,7 +362,8 @@ func round(ms float64) float64 { return math.Round(ms*100) / 100 }
 // asked. Models that nobody configured are one a provider.
 func (g *Gateway) Live() call.Live {
 	now := time.Now()
-	l := call.Live{InFlight: g.total.Load(), Limits: g.limits.Live()}
+	l := call.Live{InFlight: g.total.Load()}
+	l.Limits, l.Marks = g.limits.Live()
 	others := map[[2]string]int64{}
 	g.deployments.each(func(d *deployment) {
 		if !d.known {

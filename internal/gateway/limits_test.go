@@ -28,7 +28,7 @@ func limited(rules ...limit.Rule) (*limit.Limiter, func(*Config)) {
 // idle fails unless nothing is reserved any more.
 func idle(t *testing.T, l *limit.Limiter) {
 	t.Helper()
-	for _, r := range l.Live() {
+	for _, r := range rulesOf(l) {
 		for _, b := range r.Budgets {
 			if b.Reserved != 0 {
 				t.Errorf("%s: %v stays reserved", r.Rule, b.Reserved)
@@ -92,7 +92,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("a request that the budget has room for: %d %s", status, body)
 	}
 	r.recorded(t)
-	if b := money.Live()[0].Budgets[0]; b.Spent != 8*2000+8000 {
+	if b := rulesOf(money)[0].Budgets[0]; b.Spent != 8*2000+8000 {
 		t.Errorf("%+v", b)
 	}
 	idle(t, money)
@@ -133,7 +133,7 @@ func TestBudgetInParallel(t *testing.T) {
 	if statuses[200] != 50 || statuses[429] != 150 || arrived.Load() != 50 {
 		t.Errorf("%v, of which %d reached the provider", statuses, arrived.Load())
 	}
-	if b := l.Live()[0].Budgets[0]; b.Spent != b.Amount {
+	if b := rulesOf(l)[0].Budgets[0]; b.Spent != b.Amount {
 		t.Errorf("%+v", b)
 	}
 	idle(t, l)
@@ -198,7 +198,7 @@ func TestEveryWayOut(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 	idle(t, l)
-	for _, rule := range l.Live() {
+	for _, rule := range rulesOf(l) {
 		if rule.Budgets[0].Spent != cost || cost == 0 {
 			t.Errorf("%s: %v spent, the Calls cost %v", rule.Rule, rule.Budgets[0].Spent, cost)
 		}
@@ -220,7 +220,7 @@ func TestLimitedTarget(t *testing.T) {
 	if !slices.Equal(by, []string{"one", "two", "two", "limit_exceeded"}) {
 		t.Errorf("answered by %v", by)
 	}
-	if live := l.Live(); live[0].Refused != 3 || live[1].Refused != 1 {
+	if live := rulesOf(l); live[0].Refused != 3 || live[1].Refused != 1 {
 		t.Errorf("%+v", live)
 	}
 }
@@ -342,4 +342,10 @@ func TestForecast(t *testing.T) {
 	if len(f.output) > maxForecasts || len(f.ratio) > maxForecasts {
 		t.Errorf("%d and %d are kept", len(f.output), len(f.ratio))
 	}
+}
+
+// rulesOf is what a Limiter has counted.
+func rulesOf(l *limit.Limiter) []call.LiveLimit {
+	rules, _ := l.Live()
+	return rules
 }

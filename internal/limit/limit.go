@@ -114,6 +114,7 @@ type Limiter struct {
 	table  atomic.Pointer[table]
 
 	mu   sync.Mutex // over all counters: a reservation is of several at once
+	told []Mark     // the last maxMarks
 	base time.Time  // of the windows' seconds; monotonic
 }
 
@@ -132,6 +133,9 @@ type Mark struct {
 	Spent   llm.Nano
 	At      time.Time
 }
+
+// maxMarks is how many of the last marks are remembered.
+const maxMarks = 100
 
 // Marks are the shares of a budget that are told, in per cent.
 var Marks = []int{80, 90, 100}
@@ -304,6 +308,10 @@ func (v *Reservation) Settle(u Used) {
 	for i := range v.held {
 		marks = v.held[i].settle(v, &u, l.second(now), now, marks)
 	}
+	if len(marks) > 0 {
+		l.told = append(l.told, marks...)
+		l.told = slices.Clone(l.told[max(0, len(l.told)-maxMarks):])
+	}
 	l.mu.Unlock()
 	if l.marked != nil {
 		for _, m := range marks {
@@ -370,10 +378,15 @@ func (l *Limiter) Restore(spent []Spent) {
 	}
 }
 
-// Live is what every rule has counted.
-func (l *Limiter) Live() []call.LiveLimit {
+// Live is what every rule has counted, and the last marks that budgets have
+// passed since the start, the latest first.
+func (l *Limiter) Live() ([]call.LiveLimit, []call.LiveMark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	marks := make([]call.LiveMark, len(l.told))
+	for i, m := range l.told {
+		marks[len(marks)-1-i] = call.LiveMark{At: m.At.UTC(), Rule: m.Rule, Period: string(m.Budget.Period), Percent: m.Percent, Spent: m.Spent, Amount: m.Budget.Amount}
+	}
 	now := time.Now()
 	second := l.second(now)
 	t := l.table.Load()
@@ -381,7 +394,7 @@ func (l *Limiter) Live() []call.LiveLimit {
 	for i, c := range t.order {
 		list[i] = c.live(second, now, l.zone)
 	}
-	return list
+	return list, marks
 }
 
 // Zone is where a day begins.
