@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -353,6 +354,11 @@ func TestConsole(t *testing.T) {
 	put(t, url, calls(rows))
 	t.Run("paging", func(t *testing.T) { c.run(t, "paging", own, nil) })
 	t.Run("auth", func(t *testing.T) { c.run(t, "auth", own, nil) })
+	t.Run("keys", func(t *testing.T) {
+		settings := map[string]any{"broken": still["broken"], "brokenKey": still["brokenKey"]}
+		maps.Copy(settings, own)
+		c.run(t, "keys", settings, nil)
+	})
 	t.Run("restart", func(t *testing.T) {
 		c.run(t, "restart", own, map[string]func(){
 			"stop":   server.stop,

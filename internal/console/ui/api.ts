@@ -30,6 +30,20 @@ export interface Arithmetic {
 
 export interface Me { signed_in: boolean; key: string; admin: boolean; zone: string; version: string; demo: boolean; demo_key: string; example_model: string }
 
+export interface Key {
+  name: string; source: 'config' | 'runtime'; state: 'active' | 'expired' | 'revoked'; metrics: boolean; last4: string; team: string; models: string[]
+  limits: Record<'rpm' | 'tpm' | 'input_tpm' | 'output_tpm' | 'concurrent', number | null>; budget: string[]; metadata: Record<string, string>
+  expires_at: string | null; created_at: string | null; rotated_at: string | null; grace_until: string | null; revoked_at: string | null
+}
+
+export interface Keys { keys: Key[]; next: string; total: number }
+
+export interface MadeKey { key: Key; secret: string }
+
+interface Used { from: string; requests: number; input_tokens: number; output_tokens: number; cost_nano_usd: number; unpriced: number }
+
+export interface KeyUsage extends Pick<Key, 'team' | 'state' | 'models' | 'expires_at' | 'limits' | 'budget'> { key: string; timezone: string; today: Used; month: Used }
+
 export interface Page { calls: Call[]; next: string }
 
 export interface Body { request: string; response: string; request_cut: boolean; response_cut: boolean }

@@ -108,6 +108,8 @@ export class Format {
   // day names the day that begins at t on the clock of a zone.
   day(t: number, zone = this.zone) { return this.date(t, { month: 'short', day: 'numeric', timeZone: zone }) }
   weekday(t: number, zone = this.zone) { return this.date(t, { month: 'short', day: 'numeric', weekday: 'short', timeZone: zone }) }
+  // daily writes the day of a time of the API, with its year.
+  daily(s: string) { return this.date(Date.parse(s) / 1000, { year: 'numeric', month: 'short', day: 'numeric' }) }
   moment(t: number) { return this.date(t, { month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' }) }
   full(t: number) { return this.date(t, { year: 'numeric', month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3, timeZoneName: 'short' } as Intl.DateTimeFormatOptions) }
   // span names a range of time as shortly as it can.

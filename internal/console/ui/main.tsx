@@ -4,6 +4,7 @@ import { Failure, get, onSignedOut, request, type Me } from './api'
 import { Help } from './help'
 import { langOf, loadWords, setServerZone, useLocal } from './i18n'
 import { connect, disconnect } from './live'
+import { Keys } from './keys'
 import { Overview } from './overview'
 import { Requests } from './requests'
 import { Shell } from './shell'
@@ -61,7 +62,7 @@ function App() {
   useEffect(() => {
     loadWords(lang).catch(() => {}) // the other language stays
     document.documentElement.lang = lang
-    document.title = (!me ? t('sign_in') : path === '/requests' ? t('requests') : t('overview')) + ' · Sheepgate'
+    document.title = (!me ? t('sign_in') : path === '/requests' ? t('requests') : path === '/keys' ? t(me.admin ? 'keys' : 'key_mine') : t('overview')) + ' · Sheepgate'
   })
 
   const pending = useRef(0)
@@ -69,11 +70,12 @@ function App() {
     const press = (e: KeyboardEvent) => {
       if (e.metaKey || e.ctrlKey || e.altKey || !me) return
       if ((e.target as HTMLElement).closest('input,select,textarea')) return
-      if (help && e.key !== '?') return
+      if (document.querySelector('dialog[open]') && !(help && e.key === '?')) return
       const second = performance.now() - pending.current < 1000
       pending.current = 0
       if (second && e.key === 'o') visit('/')
       else if (second && e.key === 'r') visit('/requests')
+      else if (second && e.key === 'k') visit('/keys')
       else if (e.key === 'g') pending.current = performance.now()
       else if (e.key === '?') setHelp(h => !h)
       else if (e.key === '/') {
@@ -92,7 +94,7 @@ function App() {
   return (
     <>
       <Shell me={me} onHelp={() => setHelp(true)} onLeave={leave} />
-      {path === '/requests' ? <Requests me={me} /> : <Overview me={me} />}
+      {path === '/requests' ? <Requests me={me} /> : path === '/keys' ? <Keys me={me} /> : <Overview me={me} />}
       {help && <Help onClose={() => setHelp(false)} />}
     </>
   )

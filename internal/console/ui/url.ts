@@ -46,7 +46,7 @@ export function go(patch: Patch, path = current.path, replace = false) {
 }
 
 // Of the pages' own parameters, only those that both know are taken along.
-const own = { call: null, by: null, table: null, first: null, step: null }
+const own = { call: null, by: null, table: null, first: null, step: null, find: null, state: null }
 
 // visit goes to another page and keeps what the pages share.
 export const visit = (path: string, patch: Patch = {}) => go({ ...own, ...patch }, path)
