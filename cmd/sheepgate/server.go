@@ -354,7 +354,7 @@ func gatewayConfig(c *config.Config, auth call.Auth) (*gateway.Config, error) {
 		return nil, err
 	}
 	g := &gateway.Config{
-		Auth: auth, Prices: prices, Keep: c.Privacy.Bodies != "off",
+		Auth: auth, Prices: prices, Keep: c.Privacy.Bodies != "off", Idempotency: time.Duration(c.Idempotency),
 		Retry: gateway.Retry{Attempts: c.Retry.Attempts, On: retryOn(c.Retry.On)},
 		Timeouts: gateway.Timeouts{Connect: time.Duration(c.Timeouts.Connect), FirstToken: time.Duration(c.Timeouts.FirstToken),
 			Idle: time.Duration(c.Timeouts.Idle), Total: time.Duration(c.Timeouts.Total)},

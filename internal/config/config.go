@@ -17,24 +17,25 @@ import (
 // jsonschema_description tag is what the editor's schema and docs/config.md
 // say about it.
 type Config struct {
-	Listen    string     `yaml:"listen" jsonschema_description:"Address of the gateway, the API and the console, as host:port. Anything but a loopback address is reachable from other machines."`
-	Debug     string     `yaml:"debug" jsonschema_description:"Loopback address of a second listener with profiles of the running program (/debug/pprof/), e.g. 127.0.0.1:6060. Absent: there is none."`
-	Data      string     `yaml:"data" jsonschema_description:"Folder of everything durable; sheepgate backup copies it, also while it is in use."`
-	Store     string     `yaml:"store" jsonschema_description:"Where calls are kept, as file:FOLDER. Absent: the data folder."`
-	State     string     `yaml:"state" jsonschema_description:"Where keys and budgets are kept, as file:FOLDER. Absent: the data folder."`
-	Limits    string     `yaml:"limits" jsonschema_description:"Where limits are counted. Absent: in this process."`
-	AdminKey  Secret     `yaml:"admin_key" jsonschema_description:"The key of the API and the console. Absent: one is made at the first start and shown once."`
-	Timezone  Zone       `yaml:"timezone" jsonschema_description:"What a day, a month and a budget's period mean, e.g. Asia/Seoul."`
-	Providers []Provider `yaml:"providers" jsonschema_description:"Upstreams by name. If two have a model, the first in the file answers a request that names no provider."`
-	Models    []Alias    `yaml:"models" jsonschema_description:"Aliases: names that clients may use as a model."`
-	Teams     []Team     `yaml:"teams" jsonschema_description:"Groups of keys, by the name that keys give as their team."`
-	Rules     []Rule     `yaml:"rules" jsonschema_description:"Further limits and budgets, by name: of a key on a model, of a model at a provider, or of any other combination."`
-	Keys      []Key      `yaml:"keys" jsonschema_description:"Keys of the applications that call the gateway, by name."`
-	Retention Retention  `yaml:"retention" jsonschema_description:"How long things are kept."`
-	Privacy   Privacy    `yaml:"privacy" jsonschema_description:"What is kept of prompts and answers."`
-	Retry     Retry      `yaml:"retry" jsonschema_description:"When a failed attempt is tried again, at the same provider or the alias's next one."`
-	Timeouts  Timeouts   `yaml:"timeouts" jsonschema_description:"How long to wait for an upstream."`
-	Prices    Prices     `yaml:"prices" jsonschema_description:"The price catalogue."`
+	Listen      string     `yaml:"listen" jsonschema_description:"Address of the gateway, the API and the console, as host:port. Anything but a loopback address is reachable from other machines."`
+	Debug       string     `yaml:"debug" jsonschema_description:"Loopback address of a second listener with profiles of the running program (/debug/pprof/), e.g. 127.0.0.1:6060. Absent: there is none."`
+	Data        string     `yaml:"data" jsonschema_description:"Folder of everything durable; sheepgate backup copies it, also while it is in use."`
+	Store       string     `yaml:"store" jsonschema_description:"Where calls are kept, as file:FOLDER. Absent: the data folder."`
+	State       string     `yaml:"state" jsonschema_description:"Where keys and budgets are kept, as file:FOLDER. Absent: the data folder."`
+	Limits      string     `yaml:"limits" jsonschema_description:"Where limits are counted. Absent: in this process."`
+	AdminKey    Secret     `yaml:"admin_key" jsonschema_description:"The key of the API and the console. Absent: one is made at the first start and shown once."`
+	Timezone    Zone       `yaml:"timezone" jsonschema_description:"What a day, a month and a budget's period mean, e.g. Asia/Seoul."`
+	Providers   []Provider `yaml:"providers" jsonschema_description:"Upstreams by name. If two have a model, the first in the file answers a request that names no provider."`
+	Models      []Alias    `yaml:"models" jsonschema_description:"Aliases: names that clients may use as a model."`
+	Teams       []Team     `yaml:"teams" jsonschema_description:"Groups of keys, by the name that keys give as their team."`
+	Rules       []Rule     `yaml:"rules" jsonschema_description:"Further limits and budgets, by name: of a key on a model, of a model at a provider, or of any other combination."`
+	Keys        []Key      `yaml:"keys" jsonschema_description:"Keys of the applications that call the gateway, by name."`
+	Retention   Retention  `yaml:"retention" jsonschema_description:"How long things are kept."`
+	Privacy     Privacy    `yaml:"privacy" jsonschema_description:"What is kept of prompts and answers."`
+	Retry       Retry      `yaml:"retry" jsonschema_description:"When a failed attempt is tried again, at the same provider or the alias's next one."`
+	Timeouts    Timeouts   `yaml:"timeouts" jsonschema_description:"How long to wait for an upstream."`
+	Idempotency Duration   `yaml:"idempotency" jsonschema_description:"How long the answer to a request with an Idempotency-Key header is kept in memory and given again to the same request, e.g. 24h. Absent: the header means nothing."`
+	Prices      Prices     `yaml:"prices" jsonschema_description:"The price catalogue."`
 
 	Alerts     Later `yaml:"alerts" jsonschema_description:"Reserved."`
 	Judges     Later `yaml:"judges" jsonschema_description:"Reserved."`

@@ -34,6 +34,7 @@ type exchange struct {
 	head      provider.Head
 	hold      *limit.Reservation // of the call; nil if nothing bounds it
 	textBytes int                // of the body
+	copy      *copier            // of the answer to a request that may come again; nil without an Idempotency-Key
 
 	start    time.Time
 	deadline time.Time     // timeouts.total
@@ -61,7 +62,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, in ingress) {
 	defer x.end()
 	defer x.recover()
 	list, err := x.prepare()
-	if err == nil {
+	if err == nil && list != nil {
 		err = x.try(list)
 	}
 	if err != nil {
@@ -112,7 +113,8 @@ func (x *exchange) stay() {
 	}
 }
 
-// prepare reads the request and finds who can answer it.
+// prepare reads the request and finds who can answer it: nobody, and no error,
+// if the client has its answer.
 func (x *exchange) prepare() ([]candidate, *llm.Error) {
 	if coding := x.r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return nil, &llm.Error{Class: llm.InvalidRequest, Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding",
@@ -147,6 +149,9 @@ func (x *exchange) prepare() ([]candidate, *llm.Error) {
 	route, lerr := x.c.route(x.who, x.in.model)
 	if lerr != nil {
 		return nil, lerr
+	}
+	if answered, err := x.once(); answered || err != nil {
+		return nil, err
 	}
 	list := x.candidates(route)
 	return list, x.reserve(list)
@@ -397,6 +402,7 @@ func (x *exchange) end() {
 	if x.c.Keep && !x.short() {
 		kept = &call.Exchange{Request: clone(x.body), Response: x.reply.bytes(), RequestCut: len(x.body) > call.MaxExchange, ReplyCut: x.reply.cut}
 	}
+	x.keepAnswer()
 	x.hold.Settle(limit.Used{Input: c.Usage.Input, Output: c.Usage.Output, Cost: c.Cost})
 	x.g.forecasts.learn(c, x.textBytes)
 	x.g.record(c, kept)

@@ -38,6 +38,10 @@ type Config struct {
 	Keep      bool     // copy bodies aside for the Recorder
 	Secrets   []string // cut out of whatever an upstream says
 
+	// Idempotency is how long the answer to a request with an Idempotency-Key is
+	// kept for one that comes again; 0: the header means nothing.
+	Idempotency time.Duration
+
 	// Limits holds clients and attempts inside their limits; nil means none. It is
 	// for New alone.
 	Limits *limit.Limiter
@@ -98,6 +102,7 @@ type Gateway struct {
 	limits      *limit.Limiter
 	deployments deployments
 	forecasts   forecasts
+	idempotency idempotency
 	memory      memory
 	retrying    atomic.Int64 // of total, those on a second try at a target
 	urls        atomic.Pointer[map[address]*url.URL]
