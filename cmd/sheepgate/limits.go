@@ -83,8 +83,15 @@ const (
 // restore tells the Limiter what the named rules have spent before, and the
 // windows what was called in the last minute.
 func (l *ledger) restore(ctx context.Context, list []limit.Rule, fresh []string) {
+	if len(fresh) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, restoreMax)
 	defer cancel()
+	isFresh := map[string]bool{}
+	for _, name := range fresh {
+		isFresh[name] = true
+	}
 	kept, err := l.state.LoadSpent(ctx)
 	if err != nil {
 		l.log.Error("what budgets have spent is read from the calls alone", "err", err)
@@ -96,7 +103,7 @@ func (l *ledger) restore(ctx context.Context, list []limit.Rule, fresh []string)
 	var spent []limit.Spent
 	for i := range list {
 		r := &list[i]
-		if !slices.Contains(fresh, r.Name) {
+		if !isFresh[r.Name] {
 			continue
 		}
 		for _, b := range r.Budgets {
