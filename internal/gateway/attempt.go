@@ -76,8 +76,11 @@ func (a *attempt) ask() (*http.Response, *llm.Error) {
 		return nil, err
 	}
 	a.status = res.StatusCode
-	var room [provider.LimitKinds]provider.RateLimit
-	a.target.d.told(a.ticket, provider.ReadRateLimits(room[:0], res.Header, time.Now()), time.Now())
+	if provider.HasRateLimits(res.Header) {
+		now := time.Now()
+		var room [provider.LimitKinds]provider.RateLimit
+		a.target.d.told(a.ticket, provider.ReadRateLimits(room[:0], res.Header, now), now)
+	}
 	return res, nil
 }
 

@@ -218,13 +218,13 @@ func (x *exchange) expect(model string, m *price.Model) expectation {
 	if m != nil {
 		most = m.MaxOutput
 	}
-	switch _, p95, n := x.g.forecasts.answer(x.who.Key, model); {
-	case x.head.MaxTokens > 0:
+	if x.head.MaxTokens > 0 {
 		e.output = x.head.MaxTokens
-	case n > 0:
-		e.output, e.soft = p95, true
-	default:
+	} else {
 		e.output, e.soft = firstOutput, true
+		if _, p95, n := x.g.forecasts.answer(x.who.Key, model); n > 0 {
+			e.output = p95
+		}
 	}
 	if most > 0 {
 		e.output = min(e.output, most)

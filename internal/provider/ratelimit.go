@@ -42,6 +42,17 @@ const (
 	maxLimit        = 1 << 50
 )
 
+// HasRateLimits reports whether ReadRateLimits may find something: most answers
+// of most providers say nothing.
+func HasRateLimits(h http.Header) bool {
+	for name := range h {
+		if strings.HasPrefix(name, openAILimits) || strings.HasPrefix(name, anthropicLimits) {
+			return true
+		}
+	}
+	return false
+}
+
 // ReadRateLimits appends what the headers of an answer say of the provider's
 // limits. Families: OpenAI, Groq and Azure x-ratelimit-{limit,remaining,reset}-
 // {requests,tokens}, the reset a duration like 6m0s, or at Azure seconds;

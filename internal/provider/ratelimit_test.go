@@ -18,6 +18,9 @@ func limitsOf(lines string) string {
 		}
 	}
 	var s []string
+	if list := ReadRateLimits(nil, h, noon); len(list) > 0 && !HasRateLimits(h) {
+		return "not seen"
+	}
 	for _, r := range ReadRateLimits(nil, h, noon) {
 		s = append(s, fmt.Sprintf("%v %d/%d %v", r.Kind, r.Remaining, r.Limit, r.Reset))
 	}
