@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -11,19 +10,20 @@ import (
 )
 
 // A counter is what one rule has counted.
+//
+// With thousands of keys each call meets another counter, of which nothing is in
+// the processor's cache: what every call needs stands together at the front.
 type counter struct {
-	rule   Rule
-	demand atomic.Uint32 // what a Need must tell; read without the lock
-
 	windows    [rates]*window // nil without a limit
+	periods    []*period      // one a budget, in its order
 	concurrent int64
-	periods    []*period // one a budget, in its order
+	most       int64         // at a time; 0: no limit
+	demand     atomic.Uint32 // what a Need must tell; read without the lock
 
+	rule     Rule
 	refused  int64
 	over     [rates]int64 // what calls came to beyond their reservations, summed
 	overCost llm.Nano
-	rate     float64   // nano-USD a second, averaged over rateTime
-	rateAt   time.Time // of rate
 }
 
 // rates is how many things are counted by the minute: requests, tokens, input
@@ -50,7 +50,7 @@ const (
 // set gives the counter its rule, and reports whether it has a budget for a
 // period that it did not count before.
 func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh bool) {
-	c.rule = *r
+	c.rule, c.most = *r, r.Concurrent
 	demand := uint32(0)
 	for i, limit := range r.perMinute() {
 		w := &c.windows[i]
@@ -108,7 +108,7 @@ func (c *counter) current(i int, now time.Time, zone *time.Location) *period {
 	p := c.periods[i]
 	if p.over(now) {
 		from, to := p.kind.Bounds(now, zone)
-		p = &period{from: from, to: to, kind: p.kind, amount: p.amount}
+		p = &period{from: from, to: to, kind: p.kind, amount: p.amount, rate: p.rate, rateAt: p.rateAt}
 		c.periods[i] = p
 	}
 	return p
@@ -144,7 +144,7 @@ func (c *counter) check(need *Need, second int64, now time.Time, zone *time.Loca
 			refuse(Refusal{Kind: kinds[i], Limit: w.limit, Used: w.sum, Need: n, Wait: w.wait(second, n)})
 		}
 	}
-	if n := c.rule.Concurrent; n > 0 && c.concurrent >= n {
+	if n := c.most; n > 0 && c.concurrent >= n {
 		refuse(Refusal{Kind: Concurrent, Limit: n, Used: c.concurrent, Need: 1, Wait: time.Second})
 	}
 	for i := range c.periods {
@@ -212,10 +212,6 @@ func (c *counter) leave(l *Left, second int64) {
 	}
 }
 
-// rateTime is the time over which spending is averaged to tell how long a
-// budget lasts.
-const rateTime = time.Hour
-
 // settle replaces what was reserved by what was used, where it was reserved.
 func (h *hold) settle(v *Reservation, u *Used, second int64, now time.Time, marks []Mark) []Mark {
 	c := h.c
@@ -226,7 +222,9 @@ func (h *hold) settle(v *Reservation, u *Used, second int64, now time.Time, mark
 		}
 		r.w.advance(second)
 		r.w.add(v.at, n-r.n)
-		c.over[i] += max(n-r.n, 0)
+		if n > r.n {
+			c.over[i] += n - r.n
+		}
 	}
 	c.concurrent--
 	for i, p := range h.periods {
@@ -236,26 +234,12 @@ func (h *hold) settle(v *Reservation, u *Used, second int64, now time.Time, mark
 		p.reserved -= h.costs[i]
 		p.spent += u.Cost
 		marks = p.mark(marks, c, now)
-		if i == 0 {
-			c.overCost += max(u.Cost-h.costs[i], 0)
-			c.spend(u.Cost, now)
+		p.spend(u.Cost, now)
+		if i == 0 && u.Cost > h.costs[i] {
+			c.overCost += u.Cost - h.costs[i]
 		}
 	}
 	return marks
-}
-
-// spend takes a cost into the average.
-func (c *counter) spend(cost llm.Nano, now time.Time) {
-	c.decay(now)
-	c.rate += float64(cost) / rateTime.Seconds()
-}
-
-// decay lets the average forget, by half in rateTime × ln 2.
-func (c *counter) decay(now time.Time) {
-	if age := now.Sub(c.rateAt); !c.rateAt.IsZero() && age > 0 {
-		c.rate *= math.Exp(-age.Seconds() / rateTime.Seconds())
-	}
-	c.rateAt = now
 }
 
 func (c *counter) live(second int64, now time.Time, zone *time.Location) call.LiveLimit {
@@ -268,14 +252,13 @@ func (c *counter) live(second int64, now time.Time, zone *time.Location) call.Li
 			*to = call.LiveRate{Limit: w.limit, Used: w.sum}
 		}
 	}
-	c.decay(now)
 	for i := range c.periods {
 		p := c.current(i, now, zone)
 		b := call.LiveBudget{Amount: p.amount, Period: string(p.kind), From: p.from, To: p.to, Spent: p.spent, Reserved: p.reserved}
 		if left := p.amount - p.spent; left <= 0 {
 			b.Exhausted = now
-		} else if c.rate > 0 {
-			if s := float64(left) / c.rate; s < 100*365*86400 {
+		} else if rate := p.decay(now); rate > 0 {
+			if s := float64(left) / rate; s < 100*365*86400 {
 				b.Exhausted = now.Add(time.Duration(s) * time.Second)
 			}
 		}

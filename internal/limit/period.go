@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"math"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
@@ -37,12 +38,34 @@ func (p Period) Bounds(t time.Time, zone *time.Location) (from, to time.Time) {
 // A period is what is spent of a budget in one of its periods. A call belongs
 // to the period in which it begins.
 type period struct {
-	from, to time.Time
 	amount   llm.Nano
-	kind     Period
 	spent    llm.Nano
 	reserved llm.Nano
 	reached  int // of Marks: how many have been told
+	to       time.Time
+	rate     float64   // nano-USD a second, averaged over rateTime
+	rateAt   time.Time // of rate; it goes on from one period to the next
+	from     time.Time
+	kind     Period
+}
+
+// rateTime is the time over which spending is averaged to tell how long a
+// budget lasts.
+const rateTime = time.Hour
+
+// spend takes a cost into the average.
+func (p *period) spend(cost llm.Nano, now time.Time) {
+	p.rate = p.decay(now) + float64(cost)/rateTime.Seconds()
+	p.rateAt = now
+}
+
+// decay is the average as it is now: it forgets by half in rateTime × ln 2.
+func (p *period) decay(now time.Time) float64 {
+	age := now.Sub(p.rateAt)
+	if p.rate == 0 || age <= 0 {
+		return p.rate
+	}
+	return p.rate * math.Exp(-age.Seconds()/rateTime.Seconds())
 }
 
 func (p *period) over(now time.Time) bool { return !p.to.IsZero() && !now.Before(p.to) }
