@@ -120,6 +120,15 @@ func (l *Late) Query(ctx context.Context, q Query) (*Result, error) {
 	return s.Query(ctx, q)
 }
 
+// Reprice implements Store.
+func (l *Late) Reprice(ctx context.Context, r Repricing) ([]Repriced, error) {
+	s, err := l.get()
+	if err != nil {
+		return nil, err
+	}
+	return s.Reprice(ctx, r)
+}
+
 // Health implements Store.
 func (l *Late) Health() error {
 	s, err := l.get()

@@ -32,6 +32,13 @@ type Store interface {
 	List(ctx context.Context, q List) (Page, error)
 	Query(ctx context.Context, q Query) (*Result, error)
 
+	// Reprice changes what the Calls cost that r selects of those stored when it
+	// begins, and says by model what became of them. Each Call has its old cost
+	// or its new one at any time, whatever ends the process, and answers agree
+	// with the Calls. If it ends with an error, what it says of has been done; to
+	// go on it may be called again. A second one at a time is ErrBusy.
+	Reprice(ctx context.Context, r Repricing) ([]Repriced, error)
+
 	// Health says what does not work at the moment, nil if all does.
 	Health() error
 	Close() error

@@ -883,7 +883,7 @@ func FuzzSegment(f *testing.F) {
 			for name := range o.columns {
 				_, _ = g.column(i, name, nil, nil)
 			}
-			_, _ = g.calls(i, []int32{0})
+			_, _ = g.calls(i, []int32{0}, nil)
 		}
 	})
 }

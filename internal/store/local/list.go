@@ -316,7 +316,7 @@ func (s *Store) read(ctx context.Context, finds []find) ([]*call.Call, error) {
 					s.poke()
 				}
 			case segBlock:
-				got, err = b.calls(b.at, rows)
+				got, err = b.calls(b.at, rows, nil)
 			}
 			return err
 		})

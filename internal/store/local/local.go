@@ -59,6 +59,7 @@ type Store struct {
 	buf     []byte
 
 	importing sync.Mutex // one import at a time: it looks before it adds
+	repricing sync.Mutex // held by Reprice
 
 	mu       sync.RWMutex // guards what follows
 	tails    []*tail      // the last one grows, those before it are being sealed
@@ -67,8 +68,9 @@ type Store struct {
 
 	moving sync.RWMutex // held while Calls leave the database and what questions see does not know yet
 
-	upkeep   sync.Mutex // one seal, merge or clean-up at a time; guards doubtful
+	upkeep   sync.Mutex // one seal, merge or clean-up at a time; guards what follows
 	doubtful []*segment // see change
+	still    bool       // nothing is merged: Reprice goes through the segments
 	wake     chan struct{}
 	stop     chan struct{}
 	done     chan struct{}
@@ -126,10 +128,14 @@ func (s *Store) Close() error {
 	s.closed.Do(func() {
 		close(s.stop)
 		<-s.done
+		s.upkeep.Lock() // a repricing stops where it is
+		defer s.upkeep.Unlock()
 		err = errors.Join(s.bodies.close(), s.db.close(), s.lock.Close())
 	})
 	return err
 }
+
+var errClosed = errors.New("store: closed")
 
 // Health says what does not work, and what was set aside because it could not
 // be read.
@@ -245,7 +251,7 @@ func (s *Store) Import(ctx context.Context, calls []*call.Call) (int, error) {
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		case <-s.stop:
-			return 0, errors.New("store: closed")
+			return 0, errClosed
 		case <-time.After(5 * time.Millisecond):
 		}
 		if err := s.troubled("seal"); err != nil { // it would wait as long as that lasts

@@ -545,19 +545,24 @@ func (in *intake) strings(values encoding.Values, dict parquet.Dictionary, place
 	return nil
 }
 
-// calls reads whole Calls: the rows of a block, ascending.
-func (s *segment) calls(block int, rows []int32) ([]*call.Call, error) {
+// calls reads Calls: the rows of a block, ascending; nil are all. only, if there
+// is one, are the columns to read, of those in columns; then there are no tags.
+func (s *segment) calls(block int, rows []int32, only map[string]bool) ([]*call.Call, error) {
 	f, err := s.reader()
 	if err != nil {
 		return nil, err
 	}
-	out := make([]*call.Call, len(rows))
+	n := len(rows)
+	if rows == nil {
+		n = s.Blocks[block].Rows
+	}
+	out := make([]*call.Call, n)
 	for i := range out {
 		out[i] = new(call.Call)
 	}
 	for i := range columns {
 		col := &columns[i]
-		if col.derived() {
+		if col.derived() || only != nil && !only[col.name] {
 			continue
 		}
 		v, err := s.column(block, col.name, rows, nil)
@@ -569,6 +574,9 @@ func (s *segment) calls(block int, rows []int32) ([]*call.Call, error) {
 				return nil, s.damaged(fmt.Errorf("column %s: %w", col.name, err))
 			}
 		}
+	}
+	if only != nil {
+		return out, nil
 	}
 	for _, name := range f.tags {
 		v, err := s.column(block, name, rows, nil)

@@ -287,6 +287,9 @@ func (s *segment) made() time.Time {
 // mergeDue picks segments of one day to be merged: eight of about a size, or,
 // once the day is quiet, all that fit into one file.
 func (s *Store) mergeDue(now time.Time) []*segment {
+	if s.still {
+		return nil
+	}
 	s.mu.RLock()
 	segments := s.segments
 	s.mu.RUnlock()
@@ -348,28 +351,53 @@ func fit(list []*segment) []*segment {
 
 // merge makes one file of several.
 func (s *Store) merge(old []*segment) error {
-	names := make([]string, len(old))
-	for i, g := range old {
-		names[i] = g.name
-	}
 	if err := s.certain(); err != nil {
 		return err
 	}
 	files, err := merged(old)
+	if err != nil {
+		err = s.aside(err)
+	} else {
+		err = s.remake(files, old)
+	}
+	if errors.Is(err, errMoved) {
+		return nil // the rest is merged the next time
+	}
+	return err
+}
+
+// aside sets a segment aside that err says is damaged: then it is errMoved.
+func (s *Store) aside(err error) error {
+	if d := (*damage)(nil); errors.As(err, &d) && s.quarantine(d.s, d.err) {
+		return errMoved
+	}
+	return err
+}
+
+// remake puts new files in the place of old ones: write them, let the manifest
+// know them and forget the old in one transaction, and only then delete those.
+// There may be no doubt when it is called: see certain. errMoved says that an
+// old one could not be read and is set aside: nothing has changed.
+func (s *Store) remake(files [][]part, old []*segment) error {
+	names := make([]string, len(old))
+	for i, g := range old {
+		names[i] = g.name
+	}
 	var made []*segment
+	var err error
 	for _, parts := range files {
-		g, werr := writeSegment(s.o.Disk, s.dir, parts, names)
-		if err = errors.Join(err, werr); err != nil {
+		var g *segment
+		if g, err = writeSegment(s.o.Disk, s.dir, parts, names); err != nil {
 			break
 		}
 		made = append(made, g)
 	}
-	if err = cmp.Or(err, syncFolder(s.o.Disk, s.dir)); err != nil {
+	if err == nil {
+		err = syncFolder(s.o.Disk, s.dir)
+	}
+	if err != nil {
 		s.discard(made)
-		if d := (*damage)(nil); errors.As(err, &d) && s.quarantine(d.s, d.err) {
-			return nil // the rest is merged the next time
-		}
-		return err
+		return s.aside(err)
 	}
 	if err := s.change(made, old, 0); err != nil {
 		return err

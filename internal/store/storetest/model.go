@@ -46,6 +46,50 @@ func (m *model) list(q store.List) []*call.Call {
 	return out
 }
 
+// reprice changes what it selects and says what became of it.
+func (m *model) reprice(q store.Repricing) []store.Repriced {
+	models := map[[2]string]*store.Repriced{}
+	for _, c := range m.list(store.List{From: q.From, To: q.To, Filter: q.Filter}) {
+		if q.Unpriced && !c.Unpriced {
+			continue
+		}
+		key := [2]string{c.Provider, c.Model}
+		if models[key] == nil {
+			models[key] = &store.Repriced{Provider: c.Provider, Model: c.Model}
+		}
+		s := models[key]
+		s.Calls++
+		known := !c.Unpriced
+		if known {
+			s.Old += c.Cost
+		}
+		d := clone(c) // what is in the model is nobody else's
+		d.Attempts = slices.Clone(c.Attempts)
+		if q.Price(d) {
+			s.Changed++
+		}
+		if d.Unpriced {
+			s.Unpriced++
+		} else {
+			s.New += d.Cost
+			if !known {
+				s.Priced++
+			}
+		}
+		if !q.DryRun {
+			*c = *d
+		}
+	}
+	list := []store.Repriced{}
+	for _, s := range models {
+		list = append(list, *s)
+	}
+	slices.SortFunc(list, func(a, b store.Repriced) int {
+		return cmp.Or(strings.Compare(a.Provider, b.Provider), strings.Compare(a.Model, b.Model))
+	})
+	return list
+}
+
 // A bin is the Calls of one group and step.
 type bin []*call.Call
 

@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -70,6 +72,8 @@ func (r *run) step() {
 		r.list()
 	case n < 86:
 		r.get()
+	case n < 91:
+		r.reprice()
 	case n < 97:
 		if r.engine.Upkeep != nil {
 			r.engine.Upkeep(r.t, r.store, r.rand.IntN(8))
@@ -275,6 +279,58 @@ func (r *run) get() {
 			r.t.Fatalf("get %q: %v, %v; want not found", id, got, err)
 		}
 	}
+}
+
+// reprice gives Calls costs that derive from their ids, and compares what the
+// engine says of it. What it made of them the next questions see.
+func (r *run) reprice() {
+	q := store.Repricing{Filter: r.filter(), Unpriced: r.rand.IntN(4) == 0, DryRun: r.rand.IntN(3) == 0}
+	if r.rand.IntN(3) > 0 {
+		q.From, q.To = r.span()
+	}
+	if r.rand.IntN(2) == 0 {
+		q.Filter = nil
+	}
+	salt := r.rand.Uint32()
+	q.Price = func(c *call.Call) bool { return reprice(c, salt) }
+	var seen int64
+	q.Progress = func(n int64) { seen = n }
+	got, err := r.store.Reprice(ctx, q)
+	if err != nil {
+		r.t.Fatalf("reprice %+v: %v", q, err)
+	}
+	want := r.model.reprice(q)
+	if !slices.Equal(got, want) {
+		r.t.Fatalf("reprice %+v:\n got %+v\nwant %+v", q, got, want)
+	}
+	var calls int64
+	for _, m := range want {
+		calls += m.Calls
+	}
+	if seen != calls {
+		r.t.Fatalf("reprice %+v: the last progress was %d of %d calls", q, seen, calls)
+	}
+}
+
+// reprice changes some Calls, in one of several ways, and leaves others.
+func reprice(c *call.Call, salt uint32) bool {
+	h := crc32.Update(salt, crc32.IEEETable, []byte(c.ID))
+	was := *c
+	was.Attempts = slices.Clone(c.Attempts)
+	switch h % 5 {
+	case 0:
+		c.Cost, c.Unpriced, c.PriceRow = llm.Nano(h>>3), false, fmt.Sprintf("openai/gpt-4.1/standard/%d", h>>3%7)
+	case 1:
+		c.Cost, c.Unpriced, c.PriceRow = 0, true, ""
+	case 2:
+		for i := range c.Attempts {
+			a := &c.Attempts[i]
+			if a.Cost, a.Unpriced = llm.Nano(h>>4), h>>3&1 == 0; a.Unpriced {
+				a.Cost = 0
+			}
+		}
+	}
+	return !reflect.DeepEqual(&was, c)
 }
 
 // everything compares all Calls at the end.
