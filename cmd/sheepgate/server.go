@@ -437,7 +437,7 @@ func prices(c *config.Config) (*price.Catalogue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prices.overrides: %w", err)
 	}
-	own, err := price.ParseYAML(text)
+	own, err := price.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("prices.overrides: %s: %w", c.Prices.Overrides, err)
 	}

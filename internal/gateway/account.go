@@ -91,10 +91,7 @@ func (a *attempt) relayedText() string {
 // is believed; else the catalogue's row counts.
 func (a *attempt) price(u *llm.Usage) {
 	x, t := a.x, a.target
-	if t.Provider.Spec.Quirks.ReportsCost && u.Reported != nil && *u.Reported >= 0 {
-		a.cost = *u.Reported
-		x.cost.row = t.Provider.Name + "/reported"
-	} else if c, ok := x.c.Prices.Cost(t.Provider.Name, t.Model, u, x.call.StartedAt); ok {
+	if c, ok := x.c.Prices.Charge(t.Provider.Name, t.Model, u, x.call.StartedAt, t.Provider.Spec.Quirks.ReportsCost); ok {
 		a.cost = c.Nano
 		x.cost.row = c.Row
 	} else {

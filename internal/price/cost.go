@@ -98,8 +98,26 @@ func (c *Catalogue) Reported(provider string, u *llm.Usage) (Cost, bool) {
 	if u.Reported == nil || *u.Reported < 0 || *u.Reported > maxRate { // ten thousand dollars for one reply
 		return Cost{}, false
 	}
-	return Cost{Nano: *u.Reported, Row: provider + "/reported"}, true
+	return Cost{Nano: *u.Reported, Row: provider + reported}, true
 }
+
+// Charge is what a usage at a provider costs: what the provider itself says, if
+// its word counts and it gave one that can be believed, else what the catalogue
+// does. ok is false where neither knows.
+func (c *Catalogue) Charge(provider, model string, u *llm.Usage, at time.Time, believed bool) (Cost, bool) {
+	if believed {
+		if cost, ok := c.Reported(provider, u); ok {
+			return cost, true
+		}
+	}
+	return c.Cost(provider, model, u, at)
+}
+
+// IsReported reports whether the row of a Call says that the provider itself
+// named the cost: no catalogue knows better.
+func IsReported(row string) bool { return strings.HasSuffix(row, reported) }
+
+const reported = "/reported"
 
 // tierOf is the catalogue's word for a service tier. The words for "whatever is
 // usual" are the standard one; any other that has no row stays unpriced, since

@@ -1,6 +1,7 @@
 package price
 
 import (
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -57,20 +58,60 @@ func (c *Catalogue) index() {
 	}
 }
 
+// from says where the rows come from.
+func (c *Catalogue) from(origin string) {
+	for i := range c.models {
+		for j := range c.models[i].Rows {
+			c.models[i].Rows[j].Origin = origin
+		}
+	}
+}
+
 // With is c with the rows of o, the user's own, before its own: where one of
 // them holds for a tier and a time it is the price. A model that both have is
 // one model with the names of both, so that a row for gpt-4.1 prices
 // gpt-4.1-2025-04-14 too. The ids of o's rows begin with user/.
 func (c *Catalogue) With(o *Catalogue) *Catalogue {
-	n := &Catalogue{version: c.version, vendors: c.vendors, calendars: c.calendars}
+	return c.over(o, func(m Model, base *Model) []Row {
+		for i := range m.Rows {
+			r := &m.Rows[i]
+			r.own, r.Origin = true, Overrides
+			r.Row = "user/" + strings.TrimPrefix(r.Row, "user/")
+		}
+		return slices.Concat(m.Rows, base.Rows)
+	})
+}
+
+// Update is c where o has taken the place of what it names: a model of o has
+// o's rows and no others, with the names of both; a model that o does not name
+// stays as it is. Only rows tell what holds when: a file that is to leave the
+// past alone keeps the rows of the past.
+func (c *Catalogue) Update(o *Catalogue) *Catalogue {
+	n := c.over(o, func(m Model, _ *Model) []Row {
+		for i := range m.Rows {
+			m.Rows[i].Origin = Installed
+		}
+		return m.Rows
+	})
+	if o.version != "" {
+		n.version = o.version
+	}
+	return n
+}
+
+// over is c with the models of o before its own. rows makes the rows of a model
+// of o, which are its to change, and of c's model of the same id or an empty one.
+func (c *Catalogue) over(o *Catalogue, rows func(m Model, base *Model) []Row) *Catalogue {
+	n := &Catalogue{version: c.version, vendors: c.vendors, calendars: maps.Clone(c.calendars)}
+	if n.calendars == nil {
+		n.calendars = map[string]calendar{}
+	}
+	maps.Copy(n.calendars, o.calendars)
 	merged := map[int]bool{}
 	for _, m := range o.models {
 		m.Rows = slices.Clone(m.Rows)
 		for i := range m.Rows {
-			r := &m.Rows[i]
-			r.own = true
-			r.Row = "user/" + strings.TrimPrefix(r.Row, "user/")
-			if r.When != nil && r.When.Except != "" && r.When.except == nil { // c's calendar
+			if r := &m.Rows[i]; r.When != nil && r.When.Except != "" && r.When.except == nil { // c's calendar
 				w := *r.When
 				w.except = c.calendars[w.Except].Days
 				r.When = &w
@@ -78,7 +119,11 @@ func (c *Catalogue) With(o *Catalogue) *Catalogue {
 		}
 		if i, ok := c.exact[name{m.Provider, m.ID}]; ok && c.models[i].ID == m.ID {
 			merged[i] = true
-			m = join(m, &c.models[i])
+			base := &c.models[i]
+			m.Rows = rows(m, base)
+			m = join(m, base)
+		} else {
+			m.Rows = rows(m, &Model{})
 		}
 		n.models = append(n.models, m)
 	}
@@ -91,7 +136,7 @@ func (c *Catalogue) With(o *Catalogue) *Catalogue {
 	return n
 }
 
-// join is m where it says something, else base, with the names and rows of both.
+// join is m where it says something, else base, with the names of both.
 func join(m Model, base *Model) Model {
 	j := *base
 	for _, f := range []struct{ to, from *string }{{&j.Name, &m.Name}, {&j.Deactivated, &m.Deactivated}, {&j.Note, &m.Note}, {&j.Source, &m.Source}, {&j.Confidence, &m.Confidence}} {
@@ -108,7 +153,7 @@ func join(m Model, base *Model) Model {
 	j.Exact = slices.Concat(m.Exact, base.Exact)
 	j.Prefix = slices.Concat(m.Prefix, base.Prefix)
 	j.Except = slices.Concat(m.Except, base.Except)
-	j.Rows = slices.Concat(m.Rows, base.Rows)
+	j.Rows = m.Rows
 	return j
 }
 

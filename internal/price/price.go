@@ -6,17 +6,12 @@
 package price
 
 import (
-	"bytes"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/goccy/go-yaml"
 )
 
 //go:embed catalogue.json
@@ -28,6 +23,7 @@ var Default = sync.OnceValue(func() *Catalogue {
 	if err != nil {
 		panic("price: the embedded catalogue: " + err.Error()) // our own bug, caught by any test
 	}
+	c.from(BuiltIn)
 	return c
 })
 
@@ -61,8 +57,20 @@ type Row struct {
 	Long    []Long          `json:"long,omitempty"`
 	Per1000 map[string]Rate `json:"per_1000,omitempty"` // USD per 1,000 calls of a tool the provider runs
 
+	// Where the row comes from. A file may hold both, since a catalogue that was
+	// printed may be installed, but what it says of Origin does not count.
+	Origin string `json:"origin,omitempty"` // BuiltIn, Installed or Overrides
+	Dated  string `json:"dated,omitempty"`  // the date of its source, else of its catalogue
+
 	own bool // from the user's file: wins over the catalogue's where both hold
 }
+
+// The origins of rows.
+const (
+	BuiltIn   = "built-in"
+	Installed = "installed" // see Update
+	Overrides = "overrides" // see With
+)
 
 // Long replaces all rates for the whole of a request whose input, cache
 // included, is longer.
@@ -91,108 +99,53 @@ func (d *Date) UnmarshalJSON(b []byte) error {
 // MarshalJSON writes "2026-11-23".
 func (d Date) MarshalJSON() ([]byte, error) { return json.Marshal(d.Format(time.DateOnly)) }
 
-// Parse reads a catalogue, strictly: an unknown key, a kind of rate that would
-// never be used, or a date that does not exist is an error, not a price of zero.
-func Parse(data []byte) (*Catalogue, error) {
-	var in struct {
-		Version   string                     `json:"version"`
-		Unit      string                     `json:"unit"`
-		Sources   map[string]json.RawMessage `json:"sources"`
-		Calendars map[string]calendar        `json:"calendars"`
-		Models    []Model                    `json:"models"`
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return nil, fmt.Errorf("price catalogue: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("price catalogue: something follows its end")
-	}
-	ids := map[[2]string]bool{}
-	for i := range in.Models {
-		m := &in.Models[i]
-		if err := m.check(in.Calendars); err != nil {
-			return nil, fmt.Errorf("price catalogue: model %d (%.60s/%.60s): %w", i+1, m.Provider, m.ID, err)
-		}
-		id := [2]string{m.Provider, m.ID}
-		if ids[id] {
-			return nil, fmt.Errorf("price catalogue: model %d: %.60s/%.60s is there twice", i+1, m.Provider, m.ID)
-		}
-		ids[id] = true
-	}
-	c := &Catalogue{version: in.Version, models: in.Models, calendars: in.Calendars, vendors: map[string]bool{}}
-	for i := range c.models {
-		c.vendors[c.models[i].Provider] = true
-	}
-	c.index()
-	return c, nil
-}
-
-// ParseYAML reads a user's own rows: {models: […]} in YAML or JSON, of the same
-// form as the catalogue.
-func ParseYAML(data []byte) (*Catalogue, error) {
-	j, err := yaml.YAMLToJSON(data)
-	if err != nil {
-		return nil, fmt.Errorf("price catalogue: %w", err)
-	}
-	return Parse(j)
-}
-
 // check completes m and says what is wrong with it.
-func (m *Model) check(calendars map[string]calendar) error {
+func (m *Model) check(calendars map[string]calendar, at place) {
 	m.Provider = vendorOf(m.Provider)
 	if m.Provider == "" || m.ID == "" {
-		return errors.New("provider or id is missing")
+		at.fail("provider or id is missing")
 	}
 	if m.ContextWindow < 0 || m.MaxOutput < 0 {
-		return errors.New("a limit is negative")
+		at.fail("a limit is negative")
 	}
 	if m.Deactivated != "" {
 		if _, err := time.Parse(time.DateOnly, m.Deactivated); err != nil {
-			return fmt.Errorf("deactivated %.30q is not YYYY-MM-DD", m.Deactivated)
+			at.in("deactivated").fail("%.30q is not YYYY-MM-DD", m.Deactivated)
 		}
 	}
 	if slices.Contains(m.Exact, "") || slices.Contains(m.Prefix, "") || slices.Contains(m.Except, "") {
-		return errors.New("exact, prefix or except holds an empty name")
+		at.fail("exact, prefix or except holds an empty name")
 	}
 	seen, count := map[string]bool{}, map[string]int{}
 	for i := range m.Rows {
-		r := &m.Rows[i]
+		r, at := &m.Rows[i], at.in("rows", i)
 		if r.Tier = tierOf(r.Tier); r.Row == "" {
 			count[r.Tier]++
 			r.Row = fmt.Sprintf("%s/%d", r.Tier, count[r.Tier])
 		}
 		if seen[r.Row] {
-			return fmt.Errorf("row %.60s is there twice", r.Row)
+			at.fail("row %.60s is there twice", r.Row)
 		}
 		seen[r.Row] = true
-		if err := r.check(calendars); err != nil {
-			return fmt.Errorf("row %.60s: %w", r.Row, err)
-		}
+		r.check(calendars, at)
 	}
-	return nil
 }
 
-func (r *Row) check(calendars map[string]calendar) error {
+func (r *Row) check(calendars map[string]calendar, at place) {
 	if !r.From.IsZero() && !r.Until.IsZero() && !r.From.Before(r.Until.Time) {
-		return errors.New("it ends before it begins")
+		at.fail("it ends before it begins")
 	}
 	if r.When != nil {
 		if err := r.When.parse(calendars); err != nil {
-			return err
+			at.in("when").fail("%v", err)
 		}
 	}
-	if err := r.Rates.check(); err != nil {
-		return err
-	}
+	r.Rates.check(at.in("rates"))
 	for i, l := range r.Long {
+		at := at.in("long", i)
 		if l.Over <= 0 || i > 0 && l.Over <= r.Long[i-1].Over {
-			return errors.New("long: over_input_tokens must be positive and grow")
+			at.fail("over_input_tokens must be positive and grow")
 		}
-		if err := l.Rates.check(); err != nil {
-			return fmt.Errorf("long: %w", err)
-		}
+		l.Rates.check(at.in("rates"))
 	}
-	return nil
 }

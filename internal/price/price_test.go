@@ -1,7 +1,11 @@
 package price
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +104,7 @@ func TestNames(t *testing.T) {
 // TestOverrides: a user's row is a price of its own for every name of the
 // model, tells itself apart in the row's id, and leaves the rest as it was.
 func TestOverrides(t *testing.T) {
-	o, err := ParseYAML([]byte("models:\n- provider: openai\n  id: gpt-4.1\n  rows: [{rates: {input: 1, output: 0.00001}, from: 2026-06-01}]\n" +
+	o, err := Parse([]byte("models:\n- provider: openai\n  id: gpt-4.1\n  rows: [{rates: {input: 1, output: 0.00001}, from: 2026-06-01}]\n" +
 		"- provider: local\n  id: llama3\n  rows: [{rates: {input: 0.02, output: 0.02}}]\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -227,12 +231,39 @@ func TestParseRefuses(t *testing.T) {
 		}
 	}
 	row := func(s string) string { return `{"models":[{"provider":"p","id":"m","rows":[` + s + `]}]}` }
-	check(`{"model":[]}`, "unknown field")
-	check(`{} {}`, "follows its end")
+	check(`{"model":[]}`, `1:2: model: unknown key (did you mean "models"?)`)
+	check(`{} {}`, "1:4: not JSON: invalid character '{' after top-level value")
+	check(`{}`, "there is no model")
+	check(``, "not YAML: it is empty")
+	check("models: \x01", "1:9: not text: the byte 0x01")
+	check(`{"models": [}`, "1:13: not JSON: ")
+	check(`{"models": [1`, "1:13: not JSON: unexpected end of JSON input")
+	check("models:\n  - [\n", "not YAML")
+	check("models: []\n---\nmodels: []\n", "second document")
+	check("models: !!seq []", "tags are not supported")
+	check("models: [{<<: {provider: p}}]", "merge keys")
+	check("models: [*a]", "no anchor")
+	check("#"+strings.Repeat(" ", maxYAML), "written in JSON")
+	for _, deep := range []string{"[", "{a: ", "- ", "? ", "a: ", "&a ", "!!a ", "*a ", "> "} { // else the parser takes all memory there is
+		check("models:\n"+strings.Repeat(deep, maxYAML/8), "nested too deeply")
+	}
+	deep := "models:"
+	for i := range 300 {
+		deep += "\n" + strings.Repeat(" ", i) + "a:"
+	}
+	check(deep, "nested too deeply")
+	check(`{"models":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+"}", "nested too deeply")
+	check("models: "+strings.Repeat("[", 100)+strings.Repeat("]", 100), "nested too deeply")
+	check(`{"models":[`+strings.Repeat("0,", maxNodes)+`0]}`, "too much")
+	check(strings.Repeat(" ", MaxFile+1), "longer than")
+	check("models: [{provider: p, id: m, rows: [{rates: {input: .inf}}]}]", "is not a number of dollars")
+	check("models: [{provider: p, id: 4.1}]", "1:28: models[0].id: must be text, not a number")
+	check("models: [{provider: p, id: m, context_window: 1.5}]", "1.5 is not a whole number")
+	check(`{"models":[{"provider":"p","id":"m","id":"n"}]}`, "1:37: id: is there twice: first in line 1")
 	check(`{"models":[{"provider":"p","rows":[]}]}`, "id is missing")
 	check(`{"models":[{"provider":"p","id":"m"},{"provider":"p","id":"m"}]}`, "twice")
 	check(row(`{"rates":{"output":1}}`), "input is missing")
-	check(row(`{"rates":{"input":1,"ouput":1}}`), `"ouput"`)
+	check(row(`{"rates":{"input":1,"ouput":1}}`), "rates.ouput: it is none of")
 	check(row(`{"rates":{"input":-1}}`), "not a number")
 	check(row(`{"rates":{"input":"1"}}`), "not a number")
 	check(row(`{"rates":{"input":1e99}}`), "not a number")
@@ -242,8 +273,169 @@ func TestParseRefuses(t *testing.T) {
 	check(row(`{"rates":{"input":1},"when":{"utc_from":"1","utc_to":"2"}}`), "time of day")
 	check(row(`{"rates":{"input":1},"when":{"utc_from":"01:00:00Z","utc_to":"02:00:00Z","weekdays":["monday"]}}`), "weekday")
 	check(row(`{"rates":{"input":1},"when":{"utc_from":"01:00:00Z","utc_to":"02:00:00Z","except":"moon"}}`), "calendar")
+	check(`{"calendars":{"c":{"days":["2026-01-01","2026-13-01"]}},"models":[{"provider":"p","id":"m"}]}`, "calendars.c.days[1]: ")
 	check(row(`{"rates":{"input":1},"long":[{"over_input_tokens":2,"rates":{"input":1}},{"over_input_tokens":1,"rates":{"input":1}}]}`), "grow")
 	check(row(`{"row":"a","rates":{"input":1}},{"row":"a","rates":{"input":1}}`), "twice")
+}
+
+// TestEveryMistake: all are named, each with its place, in JSON and in YAML.
+func TestEveryMistake(t *testing.T) {
+	check := func(text string, want ...string) {
+		t.Helper()
+		_, err := Parse([]byte(text))
+		var got []string
+		if problems := (Problems)(nil); errors.As(err, &problems) {
+			for _, p := range problems {
+				got = append(got, p.String())
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("Parse(%s):\n got %q\nwant %q", text, got, want)
+		}
+	}
+	check("# 가격\nversion: \"2026-11-25\"\nmodel: x\nmodels:\n- provider: openai\n  id: a\n  rows:\n  - {rates: {input: -1, output: two}}\n  - from: 2026-02-30\n    rates: {input: 1}\n"+
+		"- provider: openai\n  rows: []\n- provider: openai\n  id: b\n  rows:\n  - rates: {output: 1, ouput: 2}\n",
+		`3:1: model: unknown key (did you mean "models"?)`,
+		`8:21: models[0].rows[0].rates.input: rate "-1" is not a number of dollars from 0 to 10000 with at most nine decimals`,
+		`8:33: models[0].rows[0].rates.output: rate "\"two\"" is not a number of dollars from 0 to 10000 with at most nine decimals`,
+		`9:11: models[0].rows[1].from: date "2026-02-30" is not YYYY-MM-DD`,
+		`11:3: models[1]: provider or id is missing`,
+		`16:12: models[2].rows[0].rates: input is missing`,
+		`16:31: models[2].rows[0].rates.ouput: it is none of input, cache_read, cache_write_5m, cache_write_1h, audio_input, audio_cache_read, output, reasoning_output, audio_output`)
+	check("{\"models\": [\n  {\"provider\": \"p\", \"id\": \"m\", \"rows\": [{\"rates\": {\"input\": 1}, \"tire\": \"batch\"}]},\n  {\"provider\": \"p\", \"id\": \"m\", \"rows\": 3}]}",
+		`2:65: models[0].rows[0].tire: unknown key (did you mean "tier"?)`,
+		`3:40: models[1].rows: must be a list, not a number`)
+}
+
+// TestUpdate: an installed model has its own rows alone and the names of both;
+// what is not named stays, and overrides go before.
+func TestUpdate(t *testing.T) {
+	read := func(text string) *Catalogue {
+		t.Helper()
+		c, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	o := read("version: \"2026-12-01\"\nsources: {vendor: {date: \"2026-11-30\"}}\nmodels:\n- {provider: openai, id: gpt-4.1, source: vendor, exact: [gpt-4.1-new], rows: [{until: 2026-12-01, rates: {input: 2, output: 8}}, {from: 2026-12-01, origin: nonsense, rates: {input: 3, output: 12}}]}\n" +
+		"- {provider: local, id: llama3, rows: [{rates: {input: 1, output: 1}, when: {utc_from: \"00:00:00Z\", utc_to: \"12:00:00Z\", except: cn_public_holidays}}]}\n")
+	c := Default().Update(o)
+	check := func(c *Catalogue, provider, model, tier string, at time.Time, want llm.Nano, ok bool) {
+		t.Helper()
+		if got, known := c.Cost(provider, model, &llm.Usage{Input: 1000, Tier: tier}, at); got.Nano != want || known != ok {
+			t.Errorf("Cost(%s/%s %s at %v) = %v %v, want %v %v", provider, model, tier, at, got.Nano, known, want, ok)
+		}
+	}
+	later := time.Date(2026, 12, 2, 0, 0, 0, 0, time.UTC)
+	for _, name := range []string{"gpt-4.1", "gpt-4.1-2025-04-14", "gpt-4.1-new"} {
+		check(c, "openai", name, "", day, 2_000_000, true)
+		check(c, "openai", name, "", later, 3_000_000, true)
+	}
+	check(c, "openai", "gpt-4.1", "batch", day, 0, false) // the file has no such row
+	check(c, "openai", "gpt-4.1-mini", "", day, 400_000, true)
+	check(c, "local", "llama3", "", time.Date(2026, 9, 30, 1, 0, 0, 0, time.UTC), 1_000_000, true)
+	check(c, "local", "llama3", "", time.Date(2026, 10, 1, 1, 0, 0, 0, time.UTC), 0, false) // a holiday of the built-in calendar
+	own := c.With(read("models: [{provider: openai, id: gpt-4.1, rows: [{rates: {input: 7}}]}]"))
+	check(own, "openai", "gpt-4.1", "", later, 7_000_000, true)
+	if c.Version() != "2026-12-01" || own.Version() != "2026-12-01" || Default().Version() == "2026-12-01" {
+		t.Errorf("versions %s, %s, %s", c.Version(), own.Version(), Default().Version())
+	}
+	m, _ := own.Find("openai", "gpt-4.1")
+	var got []string
+	for _, r := range m.Rows {
+		got = append(got, r.Row+" "+r.Origin+" "+r.Source+" "+r.Dated)
+	}
+	if want := []string{"user/standard/1 overrides  ", "standard/1 installed vendor 2026-11-30", "standard/2 installed vendor 2026-11-30"}; !slices.Equal(got, want) {
+		t.Errorf("rows %q, want %q", got, want)
+	}
+
+	var changes []string
+	for _, x := range Diff(Default(), c) {
+		changes = append(changes, x.Change+" "+x.Provider+"/"+x.Model+"/"+x.Row)
+	}
+	if want := []string{"added local/llama3/standard/1", "removed openai/gpt-4.1/batch/1", "removed openai/gpt-4.1/priority/1", "changed openai/gpt-4.1/standard/1", "added openai/gpt-4.1/standard/2"}; !slices.Equal(changes, want) {
+		t.Errorf("changes %q, want %q", changes, want)
+	}
+	if list := Diff(c, c.Update(o)); len(list) != 0 {
+		t.Errorf("the same file twice changes %+v", list)
+	}
+}
+
+// TestPrintedIsRead: what a list prints is a price file, and says the same.
+func TestPrintedIsRead(t *testing.T) {
+	text, err := json.Marshal(map[string]any{"version": Default().Version(), "models": Default().Models()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := Default().Update(c)
+	if list := Diff(Default(), again); len(list) != 0 {
+		t.Errorf("%d rows changed: %+v", len(list), list[0])
+	}
+	for _, m := range again.Models() {
+		for _, r := range m.Rows {
+			if was, _ := Default().Find(m.Provider, m.ID); r.Source == "" || r.Dated == "" || r.Origin != Installed || r.Dated != was.row(r.Row).Dated || r.Source != was.row(r.Row).Source {
+				t.Errorf("%s/%s/%s: source %q, date %q, origin %q", m.Provider, m.ID, r.Row, r.Source, r.Dated, r.Origin)
+			}
+		}
+	}
+}
+
+func (m *Model) row(id string) *Row {
+	for i := range m.Rows {
+		if m.Rows[i].Row == id {
+			return &m.Rows[i]
+		}
+	}
+	return &Row{}
+}
+
+// TestInstalled: every bit of an installed file counts.
+func TestInstalled(t *testing.T) {
+	text := []byte("# 1 & 2 <3>\nmodels: [{provider: p, id: m, rows: [{rates: {input: 1.25}}]}]\n")
+	at := time.Date(2026, 11, 25, 7, 0, 0, 5, time.FixedZone("", 3600))
+	kept := EncodeInstalled(text, at)
+	c, got, err := ReadInstalled(kept)
+	if err != nil || !got.Equal(at.Truncate(time.Second)) || len(c.Models()) != 1 {
+		t.Fatalf("ReadInstalled = %v %v %v", c, got, err)
+	}
+	bad := 0
+	for i := range kept {
+		for bit := range 8 {
+			broken := bytes.Clone(kept)
+			broken[i] ^= 1 << bit
+			if c, _, err := ReadInstalled(broken); err != nil {
+				bad++
+			} else if got, _ := c.Cost("p", "m", &llm.Usage{Input: 1_000_000}, day); got.Nano != 1_250_000_000 {
+				t.Errorf("with bit %d of byte %d turned the price is %v", bit, i, got.Nano)
+			}
+		}
+		if _, _, err := ReadInstalled(kept[:i]); err == nil && i < len(kept)-1 { // the last is the end of the line
+			t.Errorf("cut off after %d bytes it is read", i)
+		}
+	}
+	if bad < 7*len(kept) {
+		t.Errorf("only %d of %d turned bits are noticed", bad, 8*len(kept))
+	}
+}
+
+func TestCharge(t *testing.T) {
+	said, absurd := llm.Nano(5), llm.Nano(math.MaxInt64)
+	check := func(u llm.Usage, believed bool, want llm.Nano, row string) {
+		t.Helper()
+		u.Input = 1000
+		if got, ok := Default().Charge("openrouter", "openai/gpt-4.1", &u, day, believed); !ok || got.Nano != want || got.Row != row || IsReported(got.Row) != (row == "openrouter/reported") {
+			t.Errorf("Charge = %+v %v, want %v %q", got, ok, want, row)
+		}
+	}
+	check(llm.Usage{Reported: &said}, true, 5, "openrouter/reported")
+	check(llm.Usage{Reported: &said}, false, 2_000_000, "openai/gpt-4.1/standard/1")
+	check(llm.Usage{Reported: &absurd}, true, 2_000_000, "openai/gpt-4.1/standard/1")
+	check(llm.Usage{}, true, 2_000_000, "openai/gpt-4.1/standard/1")
 }
 
 func TestRateJSON(t *testing.T) {
@@ -265,14 +457,24 @@ func TestRateJSON(t *testing.T) {
 	check("100.000000000", 100_000_000_000, "100")
 }
 
+func FuzzInstalled(f *testing.F) {
+	f.Add(EncodeInstalled([]byte(`{"models":[{"provider":"p","id":"m"}]}`), day))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, _, err := ReadInstalled(b); err == nil && len(c.Models()) == 0 {
+			t.Error("a file without a model was read")
+		}
+	})
+}
+
 func FuzzParse(f *testing.F) {
+	f.Add([]byte("a: &a [1]\nmodels:\n- provider: p\n  id: m\n  exact: [*a, *a]\n  rows:\n  - {rates: {input: 1e-05}, from: 2026-01-01}\n"))
 	f.Add([]byte(`{"models":[{"provider":"p","id":"m","rows":[{"rates":{"input":0.1},"when":{"utc_from":"00:30:00Z","utc_to":"01:00:00Z"}}]}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := Parse(b)
 		if err != nil {
 			return
 		}
-		both := Default().With(c)
+		both := Default().With(c).Update(c)
 		for _, m := range c.Models() {
 			if _, ok := both.Find(m.Provider, m.ID); !ok {
 				t.Errorf("With lost %q/%q", m.Provider, m.ID)

@@ -1,7 +1,6 @@
 package price
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -19,16 +18,15 @@ type Rates map[string]Rate
 var kinds = []string{"input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "audio_cache_read",
 	"output", "reasoning_output", "audio_output"}
 
-func (r Rates) check() error {
+func (r Rates) check(at place) {
 	if _, ok := r["input"]; !ok {
-		return errors.New("rates: input is missing")
+		at.fail("input is missing")
 	}
-	for k := range r {
+	for _, k := range sortedNames(r) {
 		if !slices.Contains(kinds, k) {
-			return fmt.Errorf("rates: %.40q is none of %s", k, strings.Join(kinds, ", "))
+			at.in(k).fail("it is none of %s", strings.Join(kinds, ", "))
 		}
 	}
-	return nil
 }
 
 // A Rate is nano-USD per million tokens, or per thousand calls: $0.42 is

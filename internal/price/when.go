@@ -62,17 +62,15 @@ func (w *When) parse(calendars map[string]calendar) error {
 		return fmt.Errorf("when: there is no calendar %.40q", w.Except)
 	}
 	w.except = calendars[w.Except].Days
-	for name, c := range calendars {
-		for _, d := range c.Days {
-			first, last := span(d)
-			_, err1 := time.Parse(time.DateOnly, first)
-			_, err2 := time.Parse(time.DateOnly, last)
-			if err1 != nil || err2 != nil || first > last {
-				return fmt.Errorf("calendar %.40s: %.40q is neither a date nor two", name, d)
-			}
-		}
-	}
 	return nil
+}
+
+// isSpan reports whether s is a day of a calendar, or several.
+func isSpan(s string) bool {
+	first, last := span(s)
+	_, err1 := time.Parse(time.DateOnly, first)
+	_, err2 := time.Parse(time.DateOnly, last)
+	return err1 == nil && err2 == nil && first <= last
 }
 
 func span(s string) (first, last string) {
