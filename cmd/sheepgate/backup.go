@@ -154,7 +154,8 @@ func writeBackup(ctx context.Context, e *env, c *config.Config, tmp string, w io
 		return nil, err
 	}
 	for _, f := range list {
-		if name := f.Name(); !strings.HasPrefix(name, "state.db.") || !f.Type().IsRegular() || !ours(name) {
+		name := f.Name()
+		if !strings.HasPrefix(name, "state.db.") && !(strings.HasPrefix(name, installedPrices) && name != installedPrices+".new") || !f.Type().IsRegular() || !ours(name) {
 			continue
 		}
 		if err := addFile(a, f.Name(), filepath.Join(c.Data, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {

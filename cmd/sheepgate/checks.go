@@ -280,9 +280,9 @@ func reach(ctx context.Context, p config.Provider) finding {
 
 // prices names what is configured and has no price.
 func (d *doctor) prices(c *config.Config) {
-	catalogue, err := prices(c)
-	if err != nil {
-		return // told already
+	catalogue := d.pricing.catalogue()
+	if d.pricing.bad != "" {
+		d.warn("prices", "install them again with `sheepgate prices update`", "%s", d.pricing.bad)
 	}
 	const do = "add rows to prices.overrides, or live with calls counted as unpriced"
 	priced := map[string]int{}

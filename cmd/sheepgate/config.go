@@ -12,14 +12,9 @@ import (
 	"github.com/sheepgate/sheepgate/internal/config"
 )
 
-// readConfig reads the configuration at path and the price file that is part of
-// it. If that file alone is wrong it comes with the error.
+// readConfig reads the configuration at path.
 func readConfig(e *env, path string, offline bool) (*config.Config, []config.Problem, error) {
-	c, warnings, err := config.Load(path, config.Options{Environ: e.environ, Known: known(), Offline: offline})
-	if err == nil {
-		_, err = prices(c)
-	}
-	return c, warnings, err
+	return config.Load(path, config.Options{Environ: e.environ, Known: known(), Offline: offline})
 }
 
 // loadConfig reads the configuration as serve does, its warnings on stderr.
@@ -87,6 +82,9 @@ func newConfig(e *env) *cobra.Command {
 func checkConfig(e *env, file string, offline, asJSON bool) error {
 	path := configPath(file)
 	c, warnings, err := readConfig(e, path, offline)
+	if err == nil {
+		_, err = readPricing(c)
+	}
 	var problems config.Problems
 	switch {
 	case err == nil || errors.As(err, &problems):

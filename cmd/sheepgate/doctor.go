@@ -68,7 +68,8 @@ type doctor struct {
 	*env
 	offline bool
 	list    []finding
-	invalid bool // the configuration is at fault
+	invalid bool     // the configuration is at fault
+	pricing *pricing // of a configuration that is not
 }
 
 func (d *doctor) ok(check, format string, args ...any) {
@@ -142,6 +143,9 @@ func (d *doctor) verdict() error {
 func (d *doctor) config(file string) *config.Config {
 	path := configPath(file)
 	c, warnings, err := readConfig(d.env, path, false)
+	if err == nil {
+		d.pricing, err = readPricing(c)
+	}
 	for _, w := range warnings {
 		d.warn("config", "", "%s", w)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -145,6 +146,37 @@ func (p *progress) Write(b []byte) (int, error) {
 		fmt.Fprintf(p.w, "\r%s %.1f MB", p.verb, float64(n)/1e6)
 	}
 	return len(b), nil
+}
+
+// calls shows a number of calls.
+func (p *progress) calls(n int64) {
+	if p.w != nil && time.Since(p.shown) > 200*time.Millisecond {
+		p.shown = time.Now()
+		fmt.Fprintf(p.w, "\r%s %d calls", p.verb, n)
+	}
+}
+
+// clock shows how long it has been, until the function that it returns is called.
+func (p *progress) clock() (stop func()) {
+	if p.w == nil {
+		return func() {}
+	}
+	begun, end := time.Now(), make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				p.shown = time.Now()
+				fmt.Fprintf(p.w, "\r%s, %d s", p.verb, int(time.Since(begun).Seconds()))
+			case <-end:
+				return
+			}
+		}
+	})
+	return func() { close(end); done.Wait() }
 }
 
 func (p *progress) close() {

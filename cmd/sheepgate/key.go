@@ -107,7 +107,11 @@ func (d *keyDoor) open(e *env) (c *client, end func(), err error) {
 	} else if busy {
 		return nil, nil, fmt.Errorf("%s is in use: while a server runs, leave --config out", conf.Data)
 	}
-	g, err := gatewayConfig(conf, nil)
+	p, err := readPricing(conf)
+	if err != nil {
+		return nil, nil, exitError{exitConfig, err}
+	}
+	g, err := gatewayConfig(conf, p.catalogue(), nil)
 	if err != nil {
 		return nil, nil, exitError{exitConfig, err}
 	}

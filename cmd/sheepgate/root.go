@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, e *env) int {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	group(root)
-	root.AddCommand(newServe(e), newDemo(e), newInit(e), newConfig(e), newKey(e), newPrices(e), newStats(e), newTail(e), newImport(e), newExport(e), newDoctor(e), newBackup(e), newRestore(e), newVersion(e))
+	root.AddCommand(newServe(e), newDemo(e), newInit(e), newConfig(e), newKey(e), newModels(e), newPrices(e), newStats(e), newTail(e), newImport(e), newExport(e), newDoctor(e), newBackup(e), newRestore(e), newVersion(e))
 	root.SetArgs(args)
 	root.SetIn(e.stdin)
 	root.SetOut(e.stdout)

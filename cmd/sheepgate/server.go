@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,6 +57,7 @@ type server struct {
 	ledger   *ledger
 	gateway  *gateway.Gateway
 	current  atomic.Pointer[gateway.Config] // that is in force
+	pricing  atomic.Pointer[pricing]        // that its prices are made of
 	metrics  *metrics.Metrics
 	bodies   *redactor
 	reloader atomic.Pointer[reloader] // nil: the configuration is not read again
@@ -66,6 +66,8 @@ type server struct {
 	listener *gateway.Listener
 	abort    context.CancelCauseFunc // ends the requests under way
 	served   chan error
+
+	configuring sync.Mutex // held while current and pricing change
 }
 
 // A world is what the server reaches outside of itself; a test brings another.
@@ -92,6 +94,12 @@ func (w world) start(c *config.Config, log *slog.Logger, demoKey string) (*serve
 // start fills s. What it has opened when it fails is the caller's to release.
 func (s *server) start(c *config.Config, demoKey string) (err error) {
 	log := s.log
+	p, err := readPricing(c)
+	if err != nil {
+		return exitError{exitConfig, err}
+	}
+	p.setAside(log)
+	s.pricing.Store(p)
 	if s.state, err = state.Open(c.Data); err != nil {
 		return err
 	}
@@ -99,7 +107,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		log.Error("state.db cannot be read: it is set aside and begun anew", "as", s.state.SetAside)
 	}
 	s.ring = s.state.NewKeyring()
-	g, err := gatewayConfig(c, s.ring.Find)
+	g, err := gatewayConfig(c, p.catalogue(), s.ring.Find)
 	if err != nil {
 		return err
 	}
@@ -159,9 +167,12 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		return err
 	}
 	pages := console.New(console.Options{
-		Store: s.store, Auth: s.ring.Find, Sessions: sessions, Keys: s.keys, Audit: s.state.Audit, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Price: g.Prices, Log: log, Version: version(),
-		Estimate: func(p *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) { return s.gateway.Estimate(p, ask) },
-		Live:     s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
+		Store: s.store, Auth: s.ring.Find, Sessions: sessions, Keys: s.keys, Audit: s.state.Audit, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Log: log, Version: version(),
+		Price:       func() *price.Catalogue { return s.current.Load().Prices },
+		Install:     s.updatePrices,
+		Deployments: func() []console.Deployment { return deployments(s.current.Load()) },
+		Estimate:    func(p *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) { return s.gateway.Estimate(p, ask) },
+		Live:        s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
 		Record: func(k *call.Call) { s.recorder.Add(k, nil) },
 	})
 	mux.Handle("/", pages)
@@ -191,7 +202,13 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 // config.Fixed names. Requests under way keep the one they began with. If it
 // fails nothing has changed.
 func (s *server) apply(ctx context.Context, c *config.Config) error {
-	g, err := gatewayConfig(c, s.ring.Find)
+	s.configuring.Lock()
+	defer s.configuring.Unlock()
+	p, err := readPricingIn(c, filepath.Dir(s.pricing.Load().file)) // data changes with the next start only
+	if err != nil {
+		return err
+	}
+	g, err := gatewayConfig(c, p.catalogue(), s.ring.Find)
 	if err != nil {
 		return err
 	}
@@ -200,6 +217,7 @@ func (s *server) apply(ctx context.Context, c *config.Config) error {
 	}
 	s.metrics.Configure(configured(g), providerNames(g))
 	s.bodies.set(c, g)
+	s.pricing.Store(p)
 	s.current.Store(g)
 	s.gateway.SetConfig(g)
 	return nil
@@ -263,6 +281,9 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 	if s.state.SetAside != "" {
 		answer.Degraded = append(answer.Degraded, "state: state.db could not be read and was set aside as "+filepath.Base(s.state.SetAside))
+	}
+	if bad := s.pricing.Load().bad; bad != "" {
+		answer.Degraded = append(answer.Degraded, "prices: "+bad)
 	}
 	if s.recorder.Failing() {
 		answer.Degraded = append(answer.Degraded, "recorder: calls cannot be stored at the moment")
@@ -348,11 +369,7 @@ func (r *redactor) redact(x *call.Exchange) (ok bool) {
 }
 
 // gatewayConfig makes the data plane's view of the configuration.
-func gatewayConfig(c *config.Config, auth call.Auth) (*gateway.Config, error) {
-	prices, err := prices(c)
-	if err != nil {
-		return nil, err
-	}
+func gatewayConfig(c *config.Config, prices *price.Catalogue, auth call.Auth) (*gateway.Config, error) {
 	g := &gateway.Config{
 		Auth: auth, Prices: prices, Keep: c.Privacy.Bodies != "off", Idempotency: time.Duration(c.Idempotency),
 		Retry: gateway.Retry{Attempts: c.Retry.Attempts, On: retryOn(c.Retry.On)},
@@ -426,22 +443,6 @@ func retryOn(words []string) map[llm.ErrorClass]bool {
 		}
 	}
 	return on
-}
-
-// prices is the catalogue with the user's own rows before it.
-func prices(c *config.Config) (*price.Catalogue, error) {
-	if c.Prices.Overrides == "" {
-		return price.Default(), nil
-	}
-	text, err := os.ReadFile(c.Prices.Overrides)
-	if err != nil {
-		return nil, fmt.Errorf("prices.overrides: %w", err)
-	}
-	own, err := price.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("prices.overrides: %s: %w", c.Prices.Overrides, err)
-	}
-	return price.Default().With(own), nil
 }
 
 func providerNames(g *gateway.Config) []string {

@@ -163,7 +163,7 @@ func (s *Console) arithmetic(c *call.Call) arithmetic {
 	for _, t := range c.Attempts[:max(0, len(c.Attempts)-1)] {
 		a.Earlier += t.Cost
 	}
-	if strings.HasSuffix(c.PriceRow, "/reported") && c.Usage.Reported != nil {
+	if price.IsReported(c.PriceRow) && c.Usage.Reported != nil {
 		sum := *c.Usage.Reported + a.Earlier
 		a.Source, a.Computed = "provider", &sum
 		return a
@@ -172,10 +172,11 @@ func (s *Console) arithmetic(c *call.Call) arithmetic {
 		a.Source, a.Computed = "none", new(llm.Nano)
 		return a
 	}
-	if s.Price == nil {
+	prices := s.prices()
+	if prices == nil {
 		return a
 	}
-	cost, ok := s.Price.Cost(c.Provider, c.Model, &c.Usage, c.StartedAt)
+	cost, ok := prices.Cost(c.Provider, c.Model, &c.Usage, c.StartedAt)
 	if !ok {
 		return a
 	}

@@ -33,13 +33,18 @@ type Options struct {
 	Live          func() call.Live
 	Pending, Lost func() int64
 	Estimate      func(*call.Principal, call.Ask) (call.Estimate, *llm.Error) // what a request would come to
-	Price         *price.Catalogue
-	Zone          *time.Location   // what a day means; nil is UTC
-	Record        func(*call.Call) // takes Calls that were posted; nil: they are imported
-	Version       string
-	Log           *slog.Logger
-	DemoKey       string // a key for the example call of an empty page, where the providers are simulated; else ""
-	Example       string // a model for that call; "" if no provider is configured
+	Price         func() *price.Catalogue                                     // what is in force; nil: there are no prices
+
+	// Install takes a price file, or only says what it would change. The error of
+	// one that is wrong is price.Problems. nil: none is taken.
+	Install     func(text []byte, dry bool) (*PriceUpdate, error)
+	Deployments func() []Deployment // the configured models; nil: that is not known
+	Zone        *time.Location      // what a day means; nil is UTC
+	Record      func(*call.Call)    // takes Calls that were posted; nil: they are imported
+	Version     string
+	Log         *slog.Logger
+	DemoKey     string // a key for the example call of an empty page, where the providers are simulated; else ""
+	Example     string // a model for that call; "" if no provider is configured
 }
 
 // Sessions keep pages signed in: see state.Sessions.
@@ -71,6 +76,8 @@ func (s *Console) routes() map[string]http.HandlerFunc {
 		"POST /api/v1/query":              s.scoped(s.query),
 		"GET /api/v1/stream":              s.scoped(s.stream),
 		"GET /api/v1/models":              s.scoped(s.models),
+		"POST /api/v1/prices":             s.scoped(admin(s.install)),
+		"POST /api/v1/prices/recompute":   s.scoped(admin(s.recompute)),
 		"GET /api/v1/limits":              s.scoped(s.limits),
 		"POST /api/v1/estimate":           s.scoped(s.estimate),
 		"POST /api/v1/import":             s.scoped(admin(s.load)),
@@ -126,6 +133,14 @@ func (s *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serv
 // Close ends the live streams, so that a server can shut down without waiting
 // for every open page. It may be called more than once.
 func (s *Console) Close() { s.closing.Do(func() { close(s.done) }) }
+
+// prices are what is in force; nil if there are none.
+func (s *Console) prices() *price.Catalogue {
+	if s.Price == nil {
+		return nil
+	}
+	return s.Price()
+}
 
 // scoped finds out who asks. The admin sees everything, a data key its own
 // Calls. A page has a cookie instead of a key; what it writes must come from

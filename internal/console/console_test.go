@@ -32,7 +32,8 @@ type site struct {
 	tail    call.Tail
 	live    call.Live
 	mu      sync.Mutex
-	noted   []*call.Call // what was handed to Record
+	prices  *price.Catalogue // what was installed
+	noted   []*call.Call     // what was handed to Record
 }
 
 var began = time.Date(2026, 11, 23, 7, 0, 0, 0, time.UTC)
@@ -78,8 +79,11 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.console = New(Options{
-		Store: s.store, Tail: &s.tail, Price: price.Default(), Log: slog.New(slog.DiscardHandler), Version: "test",
-		Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: kept.Audit,
+		Store: s.store, Tail: &s.tail, Price: s.catalogue, Log: slog.New(slog.DiscardHandler), Version: "test",
+		Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: kept.Audit, Install: s.install,
+		Deployments: func() []Deployment {
+			return []Deployment{{Provider: "openai", Model: "gpt-4.1", Aliases: []string{"smart"}}, {Provider: "openrouter", Model: "gpt-4.1"}, {Provider: "local", Model: "qwen"}}
+		},
 		Live: func() call.Live { return s.live },
 		Estimate: func(_ *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) {
 			if strings.Contains(string(ask.Body), "nobody") {
@@ -103,6 +107,30 @@ func newSite(t *testing.T) *site {
 		}
 	})
 	return s
+}
+
+func (s *site) catalogue() *price.Catalogue {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.prices == nil {
+		return price.Default()
+	}
+	return s.prices
+}
+
+func (s *site) install(text []byte, dry bool) (*PriceUpdate, error) {
+	c, err := price.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	next := price.Default().Update(c)
+	u := NewPriceUpdate(price.Diff(s.catalogue(), next), next.Version(), !dry)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !dry {
+		s.prices = next
+	}
+	return u, nil
 }
 
 // sample is the n-th of the Calls that tests put in.
@@ -361,7 +389,7 @@ func FuzzPosted(f *testing.F) {
 	f.Add([]byte(`[{"started_at":"2026-11-23T07:00:00Z","model":"m"}]`))
 	f.Add([]byte("{\"model\":\"m\"}\n\n{}\n"))
 	f.Add([]byte(" [1,"))
-	s := &Console{Options: Options{Price: price.Default()}}
+	s := &Console{Options: Options{Price: price.Default}}
 	p := &call.Principal{Key: "a"}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		calls, _, err := readPosted(bytes.NewReader(body))

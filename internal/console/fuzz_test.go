@@ -26,7 +26,7 @@ func fuzzed(f *testing.F) *Console {
 	if err != nil {
 		f.Fatal(err)
 	}
-	c := New(Options{Store: s, Price: price.Default(), Log: slog.New(slog.DiscardHandler), Auth: func(string) (*call.Principal, bool) {
+	c := New(Options{Store: s, Price: price.Default, Log: slog.New(slog.DiscardHandler), Auth: func(string) (*call.Principal, bool) {
 		return &call.Principal{Key: "admin", Admin: true, Data: true}, true
 	}})
 	f.Cleanup(func() {

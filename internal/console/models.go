@@ -19,8 +19,28 @@ const liveWindow = 24 * time.Hour
 // there, and how it did lately.
 type modelInfo struct {
 	price.Model
-	Priced bool       `json:"priced"` // it is in the catalogue
-	Live   *liveModel `json:"live"`   // null without traffic
+	Priced     bool        `json:"priced"`     // the catalogue knows it
+	Configured bool        `json:"configured"` // a configured provider has it
+	Aliases    []string    `json:"aliases"`    // that mean it
+	Price      *modelPrice `json:"price"`      // null without one
+	Live       *liveModel  `json:"live"`       // null without traffic
+}
+
+// A modelPrice is what a model costs now, in the standard tier.
+type modelPrice struct {
+	Row       string      `json:"row"` // provider/model/tier/number: of its home, where the provider has no price of its own
+	Input     *price.Rate `json:"input_usd_per_mtok"`
+	CacheRead *price.Rate `json:"cache_read_usd_per_mtok"`
+	Output    *price.Rate `json:"output_usd_per_mtok"`
+	Source    string      `json:"source"`
+	Dated     string      `json:"dated"`  // the source's date, else the catalogue's
+	Origin    string      `json:"origin"` // built-in, installed or overrides
+}
+
+// A Deployment is a model at a configured provider.
+type Deployment struct {
+	Provider, Model string
+	Aliases         []string // names of the configuration that mean it
 }
 
 type liveModel struct {
@@ -37,7 +57,14 @@ type liveModel struct {
 // the live benchmark.
 func (s *Console) models(w http.ResponseWriter, r *http.Request, p *call.Principal) {
 	v := r.URL.Query()
-	to := time.Now()
+	configured := v.Get("configured")
+	v.Del("configured")
+	if configured != "" && configured != "true" && configured != "false" {
+		fail(w, http.StatusBadRequest, "invalid_query", "configured", "configured is true or false")
+		return
+	}
+	now := time.Now()
+	to := now
 	q, bad := readList(v)
 	if bad != nil {
 		fail(w, http.StatusBadRequest, "invalid_query", bad.param, bad.msg)
@@ -62,25 +89,76 @@ func (s *Console) models(w http.ResponseWriter, r *http.Request, p *call.Princip
 		live[[2]string{g.Group["provider"], g.Group["model"]}] = benchmark(g.Total)
 	}
 	rate(live)
-	list := []modelInfo{}
-	version := ""
-	if s.Price != nil {
-		version = s.Price.Version()
-		for _, m := range s.Price.Models() {
-			k := [2]string{m.Provider, m.ID}
-			list = append(list, modelInfo{m, true, live[k]})
-			delete(live, k)
+	list, version := s.listModels(live, now)
+	if configured == "true" {
+		list = slices.DeleteFunc(list, func(m modelInfo) bool { return !m.Configured })
+	}
+	answer(w, http.StatusOK, map[string]any{"catalogue": version, "from": from.UTC(), "to": to.UTC(), "models": list})
+}
+
+// listModels are the models of the catalogue, those that are configured and
+// those that answered, by provider and name.
+func (s *Console) listModels(live map[[2]string]*liveModel, now time.Time) (list []modelInfo, version string) {
+	prices := s.prices()
+	at := map[[2]string]int{}
+	list = []modelInfo{}
+	put := func(m price.Model) *modelInfo {
+		k := [2]string{m.Provider, m.ID}
+		i, ok := at[k]
+		if !ok {
+			i = len(list)
+			at[k] = i
+			list = append(list, modelInfo{Model: m, Aliases: []string{}, Live: live[k]})
+			if prices != nil {
+				list[i].Price, list[i].Priced = priceOf(prices, &list[i].Model, now)
+			}
+		}
+		return &list[i]
+	}
+	if prices != nil {
+		version = prices.Version()
+		for _, m := range prices.Models() {
+			put(m)
 		}
 	}
-	for k, l := range live {
+	if s.Deployments != nil {
+		for _, d := range s.Deployments() {
+			m := put(price.Model{Provider: d.Provider, ID: d.Model, Rows: []price.Row{}})
+			m.Configured, m.Aliases = true, some(d.Aliases)
+		}
+	}
+	for k := range live {
 		if k[1] != "" { // refused before a model was chosen
-			list = append(list, modelInfo{price.Model{Provider: k[0], ID: k[1], Rows: []price.Row{}}, false, l})
+			put(price.Model{Provider: k[0], ID: k[1], Rows: []price.Row{}})
 		}
 	}
 	slices.SortFunc(list, func(a, b modelInfo) int {
 		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.ID, b.ID))
 	})
-	answer(w, http.StatusOK, map[string]any{"catalogue": version, "from": from.UTC(), "to": to.UTC(), "models": list})
+	return list, version
+}
+
+// priceOf is what m costs now, and whether the catalogue knows it. A model that
+// is somebody else's, at an aggregator, has what its home says of it.
+func priceOf(prices *price.Catalogue, m *price.Model, now time.Time) (*modelPrice, bool) {
+	found, ok := prices.Find(m.Provider, m.ID)
+	if !ok {
+		return nil, false
+	}
+	if m.ContextWindow == 0 && m.MaxOutput == 0 {
+		m.ContextWindow, m.MaxOutput = found.ContextWindow, found.MaxOutput
+	}
+	row := found.Row("", now)
+	if row == nil {
+		return nil, true
+	}
+	p := &modelPrice{Row: found.Provider + "/" + found.ID + "/" + row.Row, Source: row.Source, Dated: row.Dated, Origin: row.Origin}
+	for kind, to := range map[string]**price.Rate{"input": &p.Input, "cache_read": &p.CacheRead, "output": &p.Output} {
+		if r, ok := row.Rates[kind]; ok {
+			*to = &r
+		}
+	}
+	return p, true
 }
 
 // benchmark reads the measures in the order models asks them.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/llm"
+	"github.com/sheepgate/sheepgate/internal/price"
 )
 
 // closed makes every object of a schema that lists its properties hold no
@@ -158,11 +159,24 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	check("the-admin", "GET /api/v1/audit", "", "", 200)
 	check("the-admin", "GET /api/v1/export", "", "", 200)
 	check("the-admin", "POST /api/v1/import", "", "nonsense\n{\"started_at\":\"2026-11-23T07:00:00Z\",\"model\":\"m\"}\n", 200)
+	const file = `{"version":"2026-12-01","models":[{"provider":"openai","id":"gpt-4.1","rows":[{"row":"standard/1","rates":{"input":3,"output":12}},{"row":"standard/2","rates":{"input":1},"from":"2027-01-01","label":"later"}]}]}`
+	check("the-admin", "POST /api/v1/prices", "/api/v1/prices?dry_run=true", file, 200)
+	check("the-admin", "POST /api/v1/prices", "", file, 200)
+	check("the-admin", "GET /api/v1/models", "/api/v1/models?configured=true", "", 200)
+	const anew = `{"from":"2026-11-23T00:00:00Z","to":"2026-11-24T00:00:00Z","filter":{"key":["a"]}}`
+	check("the-admin", "POST /api/v1/prices/recompute", "", anew, 200)
 	check("", "GET /api/v1/session", "", "", 200)
 	check("", "DELETE /api/v1/session", "", "", 204)
 	check("", "GET /openapi.json", "", "", 200)
 
 	check("", "GET /api/v1/calls", "", "", 401)
+	check("the-a", "POST /api/v1/prices", "", file, 403)
+	check("the-a", "POST /api/v1/prices/recompute", "", anew, 403)
+	check("the-admin", "POST /api/v1/prices", "", "models: 3", 400)
+	check("the-admin", "POST /api/v1/prices", "/api/v1/prices?dry=true", file, 400)
+	check("the-admin", "POST /api/v1/prices", "", strings.Repeat(" ", price.MaxFile+1), 413)
+	check("the-admin", "POST /api/v1/prices/recompute", "", `{"form":1}`, 400)
+	check("the-admin", "GET /api/v1/models", "/api/v1/models?configured=maybe", "", 400)
 	check("the-a", "POST /api/v1/estimate", "", `{"model":"nobody"}`, 404)
 	check("the-a", "POST /api/v1/estimate", "", strings.Repeat(" ", maxEstimate+1), 413)
 	check("the-scrap", "GET /api/v1/limits", "", "", 403)

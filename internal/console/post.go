@@ -156,13 +156,14 @@ func (s *Console) adopt(c *call.Call, p *call.Principal, now time.Time) error {
 // reprice gives a posted Call the catalogue's model name and cost, where it
 // has them.
 func (s *Console) reprice(c *call.Call) {
-	if s.Price == nil {
+	prices := s.prices()
+	if prices == nil {
 		return
 	}
-	if home := s.Price.Home(c.Model); c.Provider == "" && len(home) > 0 {
+	if home := prices.Home(c.Model); c.Provider == "" && len(home) > 0 {
 		c.Provider = home[0]
 	}
-	m, ok := s.Price.Find(c.Provider, c.Model)
+	m, ok := prices.Find(c.Provider, c.Model)
 	if !ok {
 		return
 	}
@@ -171,7 +172,7 @@ func (s *Console) reprice(c *call.Call) {
 		c.Cost, c.Unpriced, c.PriceRow = 0, false, ""
 		return
 	}
-	if cost, ok := s.Price.Cost(c.Provider, c.Model, &c.Usage, c.StartedAt); ok {
+	if cost, ok := prices.Cost(c.Provider, c.Model, &c.Usage, c.StartedAt); ok {
 		c.Cost, c.Unpriced, c.PriceRow = cost.Nano, false, cost.Row
 	}
 }

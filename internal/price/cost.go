@@ -153,8 +153,8 @@ func (r *Row) holds(t time.Time) bool {
 // before reports whether r wins over s where both hold: of two alike the later
 // in the list does, as a correction comes after what it corrects.
 func (r *Row) before(s *Row) bool {
-	if r.own != s.own {
-		return r.own
+	if own := r.Origin == Overrides; own != (s.Origin == Overrides) { // the user's own
+		return own
 	}
 	if (r.When != nil) != (s.When != nil) {
 		return r.When != nil

@@ -3,6 +3,7 @@ package price
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,17 +16,20 @@ import (
 // MaxFile bounds a price file, in bytes: the built-in catalogue has 66 KB.
 const MaxFile = 2 << 20
 
-// ReadFile reads a file of bounded length, whatever its size says: it may be a
-// device.
-func ReadFile(path string) ([]byte, error) {
+// ErrTooLong says that a file is longer than it may be.
+var ErrTooLong = errors.New("too long")
+
+// ReadFile reads a file of at most so many bytes, whatever its size says: it may
+// be a device.
+func ReadFile(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err == nil && len(data) > MaxFile {
-		err = fmt.Errorf("%s is longer than %d bytes", path, MaxFile)
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s is longer than %d bytes: %w", path, most, ErrTooLong)
 	}
 	return data, err
 }

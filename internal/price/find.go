@@ -75,7 +75,7 @@ func (c *Catalogue) With(o *Catalogue) *Catalogue {
 	return c.over(o, func(m Model, base *Model) []Row {
 		for i := range m.Rows {
 			r := &m.Rows[i]
-			r.own, r.Origin = true, Overrides
+			r.Origin = Overrides
 			r.Row = "user/" + strings.TrimPrefix(r.Row, "user/")
 		}
 		return slices.Concat(m.Rows, base.Rows)

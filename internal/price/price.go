@@ -61,8 +61,6 @@ type Row struct {
 	// printed may be installed, but what it says of Origin does not count.
 	Origin string `json:"origin,omitempty"` // BuiltIn, Installed or Overrides
 	Dated  string `json:"dated,omitempty"`  // the date of its source, else of its catalogue
-
-	own bool // from the user's file: wins over the catalogue's where both hold
 }
 
 // The origins of rows.
@@ -98,6 +96,19 @@ func (d *Date) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes "2026-11-23".
 func (d Date) MarshalJSON() ([]byte, error) { return json.Marshal(d.Format(time.DateOnly)) }
+
+// Complete makes a model that came as JSON from a server, and not through Parse,
+// one whose rows know their hours.
+func (m *Model) Complete() error {
+	for i := range m.Rows {
+		if w := m.Rows[i].When; w != nil {
+			if err := w.parse(Default().calendars); err != nil {
+				return fmt.Errorf("%.60s/%.60s: %w", m.Provider, m.ID, err)
+			}
+		}
+	}
+	return nil
+}
 
 // check completes m and says what is wrong with it.
 func (m *Model) check(calendars map[string]calendar, at place) {

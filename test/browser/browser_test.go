@@ -257,7 +257,7 @@ func broken(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { calls.Close() })
-	pages := console.New(console.Options{Store: dead{calls}, Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: st.Audit, Tail: &call.Tail{}, Price: price.Default(), Log: log, Version: "test", Example: "gpt-4.1",
+	pages := console.New(console.Options{Store: dead{calls}, Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: st.Audit, Tail: &call.Tail{}, Price: price.Default, Log: log, Version: "test", Example: "gpt-4.1",
 		Live: func() call.Live { return call.Live{} }, Pending: func() int64 { return 0 }, Lost: func() int64 { return 0 }})
 	server := httptest.NewServer(pages)
 	t.Cleanup(func() {
