@@ -20,8 +20,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sheepgate/sheepgate/internal/config"
 	"github.com/sheepgate/sheepgate/internal/console"
 	"github.com/sheepgate/sheepgate/internal/price"
+	"github.com/sheepgate/sheepgate/internal/state"
 	"github.com/sheepgate/sheepgate/internal/store"
 	"github.com/sheepgate/sheepgate/internal/store/local"
 )
@@ -180,7 +182,20 @@ func updateLocal(e *env, file string, text []byte, dry bool) (*console.PriceUpda
 		fmt.Fprintln(e.stderr, "warning:", p.bad)
 	}
 	_, u, err := p.update(text, dry)
-	return u, err
+	if err != nil || dry {
+		return u, err
+	}
+	return u, noteLocal(c, console.UpdateAction, nil, u.Summary())
+}
+
+// noteLocal adds to the audit log of a server that is stopped.
+func noteLocal(c *config.Config, action string, before, after any) error {
+	s, err := state.Open(c.Data)
+	if err != nil {
+		return fmt.Errorf("it is done, but the audit log cannot be written: %w", err)
+	}
+	err = s.Note(context.Background(), localActor(), action, console.PricesObject, before, after)
+	return errors.Join(err, s.Close())
 }
 
 func updateRemote(ctx context.Context, e *env, url string, text []byte, dry bool) (*console.PriceUpdate, error) {
@@ -360,6 +375,10 @@ func recomputeLocal(ctx context.Context, e *env, file string, q console.Recomput
 	progress := newProgress(e.stderr, "looked at")
 	defer progress.close()
 	res, err = q.Run(ctx, s, p.catalogue(), progress.calls)
+	if !q.DryRun && res.Total.Changed > 0 { // if only of a part
+		before, after := q.Summaries(res)
+		err = errors.Join(err, noteLocal(c, console.RecomputeAction, before, after))
+	}
 	if err != nil && res.Total.Changed > 0 {
 		err = fmt.Errorf("%s were changed, start it again for the rest: %w", count(int(res.Total.Changed), "call"), err)
 	}

@@ -167,7 +167,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		return err
 	}
 	pages := console.New(console.Options{
-		Store: s.store, Auth: s.ring.Find, Sessions: sessions, Keys: s.keys, Audit: s.state.Audit, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Log: log, Version: version(),
+		Store: s.store, Auth: s.ring.Find, Sessions: sessions, Keys: s.keys, Audit: s.state.Audit, Note: s.state.Note, DemoKey: demoKey, Example: example(c, g), Tail: tail, Zone: c.Timezone.Location, Log: log, Version: version(),
 		Price:       func() *price.Catalogue { return s.current.Load().Prices },
 		Install:     s.updatePrices,
 		Deployments: func() []console.Deployment { return deployments(s.current.Load()) },

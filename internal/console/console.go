@@ -4,6 +4,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -29,6 +30,7 @@ type Options struct {
 	Sessions      Sessions
 	Keys          *state.Keys
 	Audit         AuditLog
+	Note          func(ctx context.Context, actor, action, object string, before, after any) error // adds to it; nil: there is none
 	Tail          *call.Tail
 	Live          func() call.Live
 	Pending, Lost func() int64

@@ -80,7 +80,7 @@ func newSite(t *testing.T) *site {
 	}
 	s.console = New(Options{
 		Store: s.store, Tail: &s.tail, Price: s.catalogue, Log: slog.New(slog.DiscardHandler), Version: "test",
-		Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: kept.Audit, Install: s.install,
+		Auth: ring.Find, Sessions: sessions, Keys: keys, Audit: kept.Audit, Note: kept.Note, Install: s.install,
 		Deployments: func() []Deployment {
 			return []Deployment{{Provider: "openai", Model: "gpt-4.1", Aliases: []string{"smart"}}, {Provider: "openrouter", Model: "gpt-4.1"}, {Provider: "local", Model: "qwen"}}
 		},

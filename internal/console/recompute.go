@@ -45,7 +45,7 @@ func NewPriceUpdate(changes []price.Change, version string, installed bool) *Pri
 
 // install takes a price file as the body; ?dry_run=true only says what it would
 // change.
-func (s *Console) install(w http.ResponseWriter, r *http.Request, _ *call.Principal) {
+func (s *Console) install(w http.ResponseWriter, r *http.Request, p *call.Principal) {
 	dry := false
 	for name, v := range r.URL.Query() {
 		if name != "dry_run" || v[0] != "true" && v[0] != "false" {
@@ -77,8 +77,41 @@ func (s *Console) install(w http.ResponseWriter, r *http.Request, _ *call.Princi
 		s.Log.Error("prices cannot be installed", "err", err)
 		fail(w, http.StatusServiceUnavailable, "not_installed", "", "the prices cannot be installed at the moment: the data folder cannot be written")
 	default:
+		if !dry {
+			s.noted(r, p, UpdateAction, nil, u.Summary())
+		}
 		answer(w, http.StatusOK, u)
 	}
+}
+
+// The audit log's words for what is done to prices, and its object.
+const (
+	UpdateAction    = "prices.update"
+	RecomputeAction = "prices.recompute"
+	PricesObject    = "prices"
+)
+
+// noted puts what was done into the audit log. It is done, whatever becomes of
+// that.
+func (s *Console) noted(r *http.Request, p *call.Principal, action string, before, after any) {
+	if s.Note == nil {
+		return
+	}
+	if err := s.Note(r.Context(), actor(r, p), action, PricesObject, before, after); err != nil {
+		s.Log.Error("the audit log cannot be written: what was done is not in it", "action", action, "err", err)
+	}
+}
+
+// Summary is what the audit log keeps of an update.
+func (u *PriceUpdate) Summary() map[string]any {
+	return map[string]any{"catalogue": u.Version, "added": u.Added, "changed": u.Changed, "removed": u.Removed}
+}
+
+// Summaries are what the audit log keeps of a recompute: what was there, and
+// what it was asked and did.
+func (q Recompute) Summaries(res *Recomputed) (before, after map[string]any) {
+	return map[string]any{"nano_usd": res.Total.Old},
+		map[string]any{"nano_usd": res.Total.New, "from": res.From, "to": res.To, "filter": q.Filter, "unpriced": q.Unpriced, "catalogue": res.Catalogue, "calls": res.Total.Changed}
 }
 
 // A Recompute asks to price stored Calls anew.
@@ -128,7 +161,7 @@ const maxRecompute = 64 << 10 // bytes of a request
 
 // recompute prices stored Calls anew. It goes on as long as whoever asked waits:
 // what is done by then stays, and asking again goes on from there.
-func (s *Console) recompute(w http.ResponseWriter, r *http.Request, _ *call.Principal) {
+func (s *Console) recompute(w http.ResponseWriter, r *http.Request, p *call.Principal) {
 	prices := s.prices()
 	if prices == nil {
 		fail(w, http.StatusNotFound, "not_found", "", "this server has no prices")
@@ -166,6 +199,10 @@ func (s *Console) recompute(w http.ResponseWriter, r *http.Request, _ *call.Prin
 		}
 	})
 	res, err := q.Run(ctx, s.Store, prices, nil)
+	if !q.DryRun && res.Total.Changed > 0 { // if only of a part
+		before, after := q.Summaries(res)
+		s.noted(r, p, RecomputeAction, before, after)
+	}
 	switch {
 	case err == nil:
 		if !q.DryRun && res.Total.Changed > 0 {

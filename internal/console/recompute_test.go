@@ -142,6 +142,20 @@ func TestPrices(t *testing.T) {
 		t.Errorf("a call that was priced anew: %+v", one)
 	}
 
+	var log struct {
+		Entries []struct {
+			Actor, Action string
+			Before, After map[string]any
+		}
+	}
+	s.do("the-admin", "GET", "/api/v1/audit?object=prices", "", 200, &log)
+	var said []string
+	for _, e := range log.Entries {
+		said = append(said, fmt.Sprint(e.Actor, " ", e.Action, " ", e.Before["nano_usd"], " ", e.After["nano_usd"], " ", e.After["catalogue"]))
+	}
+	if want := []string{fmt.Sprint("admin prices.recompute ", float64(9*238_000+47_000), " ", float64(8*now+47_000+238_000), " 2026-12-01"), "admin prices.recompute 0 47000 2026-12-01", "admin prices.update <nil> <nil> 2026-12-01"}; !slices.Equal(said, want) {
+		t.Errorf("the audit log says %q, want %q", said, want)
+	}
 	s.do("the-admin", "POST", "/api/v1/prices/recompute", `{"to":"2026-11-25T00:00:00Z"}`, 400, nil)
 	s.do("the-admin", "POST", "/api/v1/prices/recompute", `{"from":"2026-11-25T00:00:00Z","to":"2026-11-25T00:00:00Z"}`, 400, nil)
 	s.do("the-admin", "POST", "/api/v1/prices/recompute", `{`+span+`,"filter":{"colour":["red"]}}`, 400, nil)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// An AuditEntry is one change of what gives access: who changed what, when, and
-// what it was before and after. Neither holds a credential or its digest.
+// An AuditEntry is one change of what gives access, or of what calls cost: who
+// changed what, when, and what it was before and after. Neither holds a credential or its digest.
 //
 // Each entry holds the hash of the one before, so that nobody changes the past
 // without changing all that followed; the head is kept apart, so that nobody
@@ -22,8 +22,8 @@ type AuditEntry struct {
 	Seq    int64 // from 1, without gaps
 	At     time.Time
 	Actor  string          // admin, admin (console), local:USER or server
-	Action string          // key.create, key.update, key.rotate, key.revoke, key.forget, admin.create or admin.reset
-	Object string          // key:NAME or admin
+	Action string          // key.create, key.update, key.rotate, key.revoke, key.forget, admin.create, admin.reset, prices.update or prices.recompute
+	Object string          // key:NAME, admin or prices
 	Before json.RawMessage // nil: there was nothing
 	After  json.RawMessage // nil: there is nothing any more
 	Prev   [sha256.Size]byte
@@ -89,6 +89,18 @@ func audit(ctx context.Context, tx *sql.Tx, at time.Time, actor, action, object 
 	}
 	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO secrets (name, value) VALUES (?, ?)", auditHead, e.Hash[:]); err != nil {
 		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
+
+// Note appends an entry of what was done elsewhere. before and after are written
+// as JSON, unless they are nil.
+func (s *State) Note(ctx context.Context, actor, action, object string, before, after any) error {
+	ctx = context.WithoutCancel(ctx)
+	if err := s.transact(ctx, func(tx *sql.Tx) error {
+		return audit(ctx, tx, time.Now().UTC().Truncate(time.Microsecond), actor, action, object, before, after)
+	}); err != nil {
+		return fmt.Errorf("state: %w", err)
 	}
 	return nil
 }
