@@ -394,7 +394,7 @@ func gatewayConfig(c *config.Config, prices *price.Catalogue, auth call.Auth) (*
 		g.Providers = append(g.Providers, up)
 	}
 	for _, a := range c.Models {
-		alias := gateway.Route{Alias: a.Name, Strategy: gateway.Strategy(a.Strategy), Weights: a.Weights, Sticky: a.Sticky == "session"}
+		alias := gateway.Route{Alias: a.Name, Strategy: gateway.Strategy(a.Strategy), Weights: a.Weights, Sticky: a.Sticky == "session", Hedge: time.Duration(a.Hedge)}
 		for _, u := range a.Use {
 			for i := range g.Providers {
 				if g.Providers[i].Name == u.Provider {

@@ -65,6 +65,7 @@ type Alias struct {
 	Name     string    `yaml:"-"`
 	Use      []Target  `yaml:"use" jsonschema_description:"The models behind the alias, each as provider/model, in order of preference."`
 	Strategy string    `yaml:"strategy" jsonschema:"enum=fallback,enum=latency,enum=price,enum=weights,enum=headroom" jsonschema_description:"Which of them is asked first: fallback takes them in order, latency the one whose first token comes soonest, price the cheapest for the request, weights one by chance, headroom the one with the most left of its provider's limits. The others follow if it fails."`
+	Hedge    Duration  `yaml:"hedge" jsonschema_description:"A request that is no stream and not answered by then is sent to the next one too, and the first good answer counts, e.g. 5s. Both are billed. Absent: never."`
 	Sticky   string    `yaml:"sticky" jsonschema:"enum=session,enum=off" jsonschema_description:"session: requests of one session go to the same one as long as it works, so that its prompt cache helps."`
 	Weights  []float64 `yaml:"weights" jsonschema_description:"For strategy weights: one number for each model of use."`
 	Limits   Limits    `yaml:"limits" jsonschema_description:"Limits of the alias over all keys."`

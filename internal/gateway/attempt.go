@@ -51,27 +51,46 @@ func (x *exchange) newAttempt(parent context.Context, t *candidate, hold *limit.
 
 // ask sends the request and waits for the head of its answer.
 func (a *attempt) ask() (*http.Response, *llm.Error) {
-	x := a.x
 	req, err := a.newRequest()
 	if err != nil {
 		return nil, err
 	}
+	return a.took(a.send(req))
+}
+
+// An arrival is how a round trip ended.
+type arrival struct {
+	res    *http.Response
+	err    error
+	waited time.Duration
+}
+
+// send makes the round trip. It changes nothing but what is a's alone.
+func (a *attempt) send(req *http.Request) (r arrival) {
+	x := a.x
 	if x.in.stream {
 		a.watch(x.c.Timeouts.FirstToken, errFirstToken)
 	} else {
 		a.watch(x.c.Timeouts.Total, errTotal)
 	}
-	asked := time.Now()
 	client := x.g.upstream
 	if x.lost { // so may be the next one of the pool: they are as old
 		client = x.g.fresh
 	}
-	res, rerr := client.RoundTrip(req)
-	a.headerWait = time.Since(asked)
-	if rerr != nil {
-		err := transportError(a.ctx, a.target.Provider.Name, rerr)
+	asked := time.Now()
+	r.res, r.err = client.RoundTrip(req)
+	r.waited = time.Since(asked)
+	return r
+}
+
+// took notes how the round trip ended.
+func (a *attempt) took(r arrival) (*http.Response, *llm.Error) {
+	x, res := a.x, r.res
+	a.headerWait = r.waited
+	if r.err != nil {
+		err := transportError(a.ctx, a.target.Provider.Name, r.err)
 		var lost *h1.LostError
-		x.raced = errors.As(rerr, &lost) && lost.Race && err.Class != llm.Canceled && !x.lost
+		x.raced = errors.As(r.err, &lost) && lost.Race && err.Class != llm.Canceled && !x.lost
 		x.lost = x.lost || err.Code == "connection_lost"
 		return nil, err
 	}

@@ -36,16 +36,17 @@ type exchange struct {
 	textBytes int                // of the body
 	copy      *copier            // of the answer to a request that may come again; nil without an Idempotency-Key
 
-	start    time.Time
-	deadline time.Time     // timeouts.total
-	waited   time.Duration // for upstreams
-	sent     bool          // the client has the status line
-	lost     bool          // a connection broke before an answer came
-	raced    bool          // because the upstream was closing it: the attempt is made again, whatever the policy of retries
-	cost     costs
-	request  *llm.Request // decoded on demand: translation and estimates
-	reply    transcript
-	raw      []byte // the upstream's own refusal, for a client of its dialect
+	start      time.Time
+	deadline   time.Time     // timeouts.total
+	hedgeAfter time.Duration // of the route
+	waited     time.Duration // for upstreams
+	sent       bool          // the client has the status line
+	lost       bool          // a connection broke before an answer came
+	raced      bool          // because the upstream was closing it: the attempt is made again, whatever the policy of retries
+	cost       costs
+	request    *llm.Request // decoded on demand: translation and estimates
+	reply      transcript
+	raw        []byte // the upstream's own refusal, for a client of its dialect
 }
 
 // serve is the one way in of every route.
@@ -154,6 +155,7 @@ func (x *exchange) prepare() ([]candidate, *llm.Error) {
 		return nil, err
 	}
 	list := x.candidates(route)
+	x.hedgeAfter = route.Hedge
 	return list, x.reserve(list)
 }
 
@@ -240,10 +242,20 @@ func (x *exchange) try(list []candidate) *llm.Error {
 			continue
 		}
 		n++
-		if last = x.attempt(ctx, t, hold); x.raced {
+		if other := x.hedge(list, at); other != nil && n < x.c.Retry.Attempts {
+			var both bool
+			if last, both = x.hedged(ctx, t, other, hold); both { // both were asked
+				at++
+				n++
+			}
+		} else {
+			last = x.attempt(ctx, t, hold)
+		}
+		if x.raced {
 			x.raced = false
 			n++
-			last = x.attempt(ctx, t, nil) // over a new connection, at once
+			hold, _ = x.claim(t)
+			last = x.attempt(ctx, t, hold) // over a new connection, at once
 		}
 		if last == nil || x.sent || ctx.Err() != nil || time.Until(x.deadline) <= 0 || !x.c.again(last, at, len(list)) {
 			break

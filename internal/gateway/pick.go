@@ -30,7 +30,8 @@ type Route struct {
 	Targets  []Target
 	Strategy Strategy // "" is Fallback
 	Weights  []float64
-	Sticky   bool // requests of one session keep their target while it works
+	Sticky   bool          // requests of one session keep their target while it works
+	Hedge    time.Duration // a plain request that is not answered by then goes to the next target too; 0: never
 }
 
 // A candidate is a target with one key of its provider, and what the request

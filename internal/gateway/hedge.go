@@ -1,0 +1,115 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/sheepgate/sheepgate/internal/limit"
+	"github.com/sheepgate/sheepgate/internal/llm"
+)
+
+// A plain request may be hedged: when the first target has not answered after a
+// while the next one is asked as well, and the first good answer is the
+// client's. It cuts the slowest answers and costs a second one now and then,
+// which is booked: the attempt that lost is one of the Call, canceled, its input
+// estimated. Hedges count as retries against their share.
+
+// hedge is who is asked as well, nil if nobody: at is how many of the list have
+// been asked, the one that is about to be included.
+func (x *exchange) hedge(list []candidate, at int) *candidate {
+	if x.hedgeAfter <= 0 || x.in.stream || at >= len(list) || list[at].out() {
+		return nil
+	}
+	return &list[at]
+}
+
+// hedged makes an attempt at one target, and at another if the first takes too
+// long. both says whether that was so.
+func (x *exchange) hedged(ctx context.Context, first, second *candidate, hold *limit.Reservation) (failure *llm.Error, both bool) {
+	a := x.newAttempt(ctx, first, hold)
+	won := a
+	defer func() { x.book(won, failure) }()
+	early, failure := a.begin()
+	if failure != nil {
+		return failure, false
+	}
+	wait := time.NewTimer(x.hedgeAfter)
+	defer wait.Stop()
+	select {
+	case r := <-early:
+		return a.finish(r), false
+	case <-wait.C:
+	}
+	if !x.g.mayRetry() {
+		return a.finish(<-early), false
+	}
+	defer x.g.retrying.Add(-1)
+	hold, refused := x.claim(second)
+	if refused != nil {
+		return a.finish(<-early), false
+	}
+	b := x.newAttempt(ctx, second, hold)
+	late, failure := b.begin()
+	if failure != nil {
+		x.book(b, failure)
+		x.answeredBy(a)
+		return a.finish(<-early), false
+	}
+	lost, theirs := b, late // unless it turns out otherwise
+	var r arrival
+	select {
+	case r = <-early:
+	case r = <-late:
+		won, lost, theirs = b, a, early
+	}
+	if r.good() {
+		lost.cancel(context.Canceled)
+		if gone := <-theirs; gone.res != nil {
+			lost.headerWait = gone.waited
+			gone.res.Body.Close()
+		} else {
+			lost.headerWait = gone.waited
+		}
+		before := x.waited // the client waited for one of them
+		x.book(lost, &llm.Error{Class: llm.Canceled, Msg: lost.target.Provider.Name + ": another target was faster"})
+		x.waited = before
+		x.answeredBy(won)
+		return won.finish(r), true
+	}
+	bad := won.finish(r)
+	x.book(won, bad)
+	won = lost
+	x.answeredBy(won)
+	return won.finish(<-theirs), true
+}
+
+// begin sends the attempt's request; what comes of it comes over the channel.
+func (a *attempt) begin() (<-chan arrival, *llm.Error) {
+	req, err := a.newRequest()
+	if err != nil {
+		return nil, err
+	}
+	ch := make(chan arrival, 1)
+	go func() { ch <- a.send(req) }()
+	return ch, nil
+}
+
+func (r *arrival) good() bool { return r.err == nil && r.res.StatusCode == http.StatusOK }
+
+// finish brings what came to the client.
+func (a *attempt) finish(r arrival) *llm.Error {
+	res, err := a.took(r)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	return a.relay(res)
+}
+
+// answeredBy makes a the attempt that the Call is about.
+func (x *exchange) answeredBy(a *attempt) {
+	x.call.Provider, x.call.Model = a.target.Provider.Name, a.model
+	x.raw = nil
+	x.reply.reset()
+}
