@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -295,4 +297,28 @@ func TestReloadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(8)
+}
+
+// TestAdminKeyOfAFailedStart: a first start that fails shows no admin key, so the
+// next one makes one that it shows.
+func TestAdminKeyOfAFailedStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := config.Default()
+	c.Data, c.Listen = t.TempDir(), taken.Addr().String()
+	log := slog.New(slog.DiscardHandler)
+	if _, err := startServer(c, log, ""); err == nil {
+		t.Fatal("it started on an address that is taken")
+	}
+	taken.Close()
+	s, err := startServer(c, log, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close(t.Context())
+	if s.adminKey == "" {
+		t.Error("no admin key is shown")
+	}
 }

@@ -86,6 +86,9 @@ func startServer(c *config.Config, log *slog.Logger, demoKey string) (*server, e
 func (w world) start(c *config.Config, log *slog.Logger, demoKey string) (*server, error) {
 	s := &server{world: w, log: log, served: make(chan error, 1)}
 	if err := s.start(c, demoKey); err != nil {
+		if s.adminKey != "" { // nobody has seen it
+			err = errors.Join(err, s.state.ForgetAdmin())
+		}
 		return nil, errors.Join(err, s.release())
 	}
 	return s, nil

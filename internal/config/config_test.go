@@ -183,6 +183,15 @@ func TestMistakes(t *testing.T) {
 	bad("keys: { a: { team: x } }\n", "f.yaml:1:12: keys.a: key is missing: write key: env:NAME")
 	bad("keys: { a: { key: env:TEAM_A_KEY }, b: { key: env:TEAM_A_KEY } }\n", "f.yaml:1:47: keys.b.key: is the same as keys.a.key")
 	bad("keys: { a: { key: env:TEAM_A_KEY, models: [opnai/x] } }\nproviders: { openai: }\n", `f.yaml:1:44: keys.a.models[0]: no provider "opnai" is configured (did you mean "openai"?)`)
+	// nesting that the parser would take all memory for
+	for _, text := range []string{"a: " + strings.Repeat("[", 1<<20), "a: " + strings.Repeat("{b: ", 1<<18), strings.Repeat("- ", 1<<20), strings.Repeat("? ", 1<<20), "a: " + strings.Repeat("&a ", 1<<19)} {
+		bad(text, "f.yaml:1:1: not YAML: nested too deeply")
+	}
+	var steps strings.Builder
+	for i := range 3000 {
+		steps.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	bad(steps.String(), "f.yaml:1:1: not YAML: nested too deeply")
 	// limits and budgets
 	bad("keys: { a: { key: env:TEAM_A_KEY, budget: -$5/day } }\n", `f.yaml:1:43: keys.a.budget: "-$5/day" is not an amount of dollars in a period like $200/month`)
 	bad("keys: { a: { key: env:TEAM_A_KEY, budget: $0/day } }\n", "f.yaml:1:43: keys.a.budget: the amount must be more than $0 and at most $1000000000")

@@ -87,9 +87,44 @@ func printable(msg string) string {
 	}, msg)
 }
 
+// deep guesses generously whether data nests more than any configuration: by its
+// open brackets, by what opens a level within one line, and by indentation.
+func deep(data []byte) bool {
+	const most = 200
+	open, opened, column, indent := 0, 0, 0, true
+	for _, c := range data {
+		column++
+		switch c {
+		case '\n':
+			opened, column, indent = 0, 0, true
+			continue
+		case '[', '{':
+			open++
+		case ']', '}':
+			open = max(open-1, 0)
+		case '-', '?', ':', '&', '!', '*', '|', '>':
+			opened++
+		case ' ':
+			if indent && column > 2*most {
+				return true
+			}
+			continue
+		}
+		indent = false
+		if open > most || opened > 4*most {
+			return true
+		}
+	}
+	return false
+}
+
 // parseYAML parses data. The parser has panicked on broken input before; what
-// it cannot read is an error, whatever the way.
+// it cannot read is an error, whatever the way. It calls itself for each level,
+// and takes memory for it until there is none.
 func parseYAML(data []byte) (f *ast.File, err error) {
+	if deep(data) {
+		return nil, errors.New("nested too deeply")
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			f, err = nil, fmt.Errorf("it cannot be read")

@@ -22,7 +22,7 @@ type AuditEntry struct {
 	Seq    int64 // from 1, without gaps
 	At     time.Time
 	Actor  string          // admin, admin (console), local:USER or server
-	Action string          // key.create, key.update, key.rotate, key.revoke, key.forget, admin.create, admin.reset, prices.update or prices.recompute
+	Action string          // key.create, key.update, key.rotate, key.revoke, key.forget, admin.create, admin.reset, admin.forget, prices.update or prices.recompute
 	Object string          // key:NAME, admin or prices
 	Before json.RawMessage // nil: there was nothing
 	After  json.RawMessage // nil: there is nothing any more

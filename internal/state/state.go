@@ -227,6 +227,22 @@ func (s *State) newAdmin(actor, action string) (d Digest, created string, err er
 	return d, created, nil
 }
 
+// ForgetAdmin drops an admin key that was made and could not be shown to anybody:
+// the next start makes another.
+func (s *State) ForgetAdmin() error {
+	ctx := context.Background()
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM secrets WHERE name = 'admin'"); err != nil {
+			return err
+		}
+		return audit(ctx, tx, time.Now().UTC().Truncate(time.Microsecond), "server", "admin.forget", "admin", nil, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("state: admin key: %w", err)
+	}
+	return nil
+}
+
 // NewKey makes a credential of 32 random bytes.
 func NewKey() string {
 	b := make([]byte, 32)
