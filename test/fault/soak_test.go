@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -28,7 +29,23 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	up := startUpstream(t)
-	g := serve(t, providers(up)+timed)
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
+	if err != nil {
+		t.Fatal(err)
+	}
+	debug := ln.Addr().String()
+	ln.Close()
+	g := serve(t, "debug: "+debug+"\n"+providers(up)+timed)
+	// collect lets go of what nobody holds any more: a server at rest would do so
+	// some minutes later.
+	collect := func() {
+		res, err := http.Get("http://" + debug + "/debug/pprof/heap?gc=1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
 	var asked, left atomic.Int64
 	load := func(d time.Duration) {
 		var wg sync.WaitGroup
@@ -69,6 +86,7 @@ func TestSoak(t *testing.T) {
 		}
 		least := map[string]float64{}
 		for range 30 { // the collector and the sockets take their time
+			collect()
 			time.Sleep(length / 100)
 			now := g.metrics(t)
 			now["VmRSS"] = g.memory(t, "VmRSS")
