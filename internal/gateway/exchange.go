@@ -220,7 +220,7 @@ func (x *exchange) try(list []candidate) *llm.Error {
 	ctx := x.r.Context()
 	x.deadline = time.Now().Add(x.c.Timeouts.Total)
 	if first := &list[0]; first.out() && first.wait > 0 && first.wait <= maxPause { // they all are
-		x.sleep(first.wait)
+		x.sleep(first.wait + time.Duration(rand.Float64()*0.2*float64(first.wait))) // not all at once
 	}
 	for n, at := 0, 0; n < x.c.Retry.Attempts; {
 		t := &list[at%len(list)]

@@ -158,6 +158,9 @@ func TestProviderLimits(t *testing.T) {
 			}
 			used := float64(m.accepted) / allowed
 			t.Logf("%d calls: %v; the limited one took %d of about %.0f, %.1f %%, and refused %d", all, statuses, m.accepted, allowed, 100*used, m.refused)
+			if float64(all) < 1.5*allowed {
+				t.Skip("the machine was too busy to drive it at three times its limit")
+			}
 			if bad := all - statuses[200]; bad*100 >= all {
 				t.Errorf("%d of %d calls failed", bad, all)
 			}
