@@ -145,8 +145,13 @@ func TestScanIsLinear(t *testing.T) {
 		"keys":           func(n int) string { return keys(n / 16) },
 	} {
 		const n = 125_000
-		small, large := took(body(n)), took(body(16*n))
-		if large > 100*small {
+		var small, large time.Duration
+		slow := true
+		for try := 0; slow && try < 5; try++ { // a machine that is busy elsewhere is not so each time
+			small, large = took(body(n)), took(body(16*n))
+			slow = large > 100*small
+		}
+		if slow {
 			t.Errorf("%s: %v, and %v for sixteen times as many", name, small, large)
 		}
 	}

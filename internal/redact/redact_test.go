@@ -184,8 +184,13 @@ func TestLinear(t *testing.T) {
 	}
 	for _, s := range []string{"@", "a@", "1", "1-", "1 ", "+1 ", "(", "eyJ", "eyJa.", "eyJ-", "eyJaaaaaaaaaa-", "sk-", "sk-a1", "-----BEGIN PRIVATE KEY-----", "-", "a.", "가@", `{"a":"`, `\u0040`, "data: {", "data: {\"text\":\"1\"}\n"} {
 		const n = 1 << 15
-		small, large := took(strings.Repeat(s, n/len(s))), took(strings.Repeat(s, 16*n/len(s)))
-		if large > 100*small && large > 10*time.Millisecond {
+		var small, large time.Duration
+		slow := true
+		for try := 0; slow && try < 5; try++ { // a machine that is busy elsewhere is not so each time
+			small, large = took(strings.Repeat(s, n/len(s))), took(strings.Repeat(s, 16*n/len(s)))
+			slow = large > 100*small && large > 10*time.Millisecond
+		}
+		if slow {
 			t.Errorf("%q: %v, and %v for sixteen times as many", s, small, large)
 		}
 	}

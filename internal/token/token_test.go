@@ -45,8 +45,13 @@ func TestLinear(t *testing.T) {
 		Count(model, "load")
 		for _, s := range []string{"a", "안", "😀", " ", "1", "\xff", "\t \n", "\r\n \t", "'s ", "\u3000\n", "==\n", "-"} {
 			const n = 4000
-			small, large := took(model, strings.Repeat(s, n)), took(model, strings.Repeat(s, 16*n))
-			if large > 100*small {
+			var small, large time.Duration
+			slow := true
+			for try := 0; slow && try < 5; try++ { // a machine that is busy elsewhere is not so each time
+				small, large = took(model, strings.Repeat(s, n)), took(model, strings.Repeat(s, 16*n))
+				slow = large > 100*small
+			}
+			if slow {
 				t.Errorf("%s %q: %v, and %v for sixteen times as many", model, s, small, large)
 			}
 			t.Logf("%s %q: %v, %v", model, s, small, large)
