@@ -72,7 +72,7 @@ var openapiFile = sync.OnceValue(func() *file { return newFile("openapi.json", o
 func (s *Console) openapi(w http.ResponseWriter, r *http.Request) { openapiFile().serve(w, r) }
 
 // pages are the addresses that the script of index.html answers.
-var pages = map[string]bool{"/": true, "/requests": true, "/keys": true}
+var pages = map[string]bool{"/": true, "/requests": true, "/keys": true, "/limits": true}
 
 // page serves the web pages, and says of everything else that it is not there.
 func (s *Console) page(w http.ResponseWriter, r *http.Request) {

@@ -93,7 +93,7 @@ func TestPagesAreSafeAndSmall(t *testing.T) {
 		}
 		return res, text
 	}
-	for _, path := range []string{"/", "/requests", "/keys"} {
+	for _, path := range []string{"/", "/requests", "/keys", "/limits"} {
 		res, text := get(path, "identity", "", 200)
 		policy := res.Header.Get("Content-Security-Policy")
 		if !strings.Contains(policy, "default-src 'self'") || strings.Contains(policy, "unsafe") {
@@ -162,7 +162,7 @@ func TestTextIsInTheCatalogues(t *testing.T) {
 	if err := json.Unmarshal(text, &words); err != nil {
 		t.Fatal(err)
 	}
-	made := regexp.MustCompile(`^(class|range|by|any|link|link_more|theme|source|price|k|limit|limit_of)_`) // put together from parts
+	made := regexp.MustCompile(`^(class|range|by|any|link|link_more|theme|source|price|k|limit|limit_of|budget|bound|health|room)_`) // put together from parts
 	for w := range words {
 		if !made.MatchString(w) && !strings.Contains(all.String(), "'"+w+"'") && !strings.Contains(all.String(), `word="`+w+`"`) {
 			t.Errorf("%q is said nowhere", w)

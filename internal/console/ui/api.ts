@@ -44,6 +44,32 @@ interface Used { from: string; requests: number; input_tokens: number; output_to
 
 export interface KeyUsage extends Pick<Key, 'team' | 'state' | 'models' | 'expires_at' | 'limits' | 'budget'> { key: string; timezone: string; today: Used; month: Used }
 
+export interface Rate { limit: number; used: number }
+
+export interface Budget {
+  amount_nano_usd: number; period: 'day' | 'week' | 'month' | 'total'; from?: string; to?: string
+  spent_nano_usd: number; reserved_nano_usd: number; exhausted_at?: string
+}
+
+export interface Rule {
+  rule: string; key?: string; team?: string; model_requested?: string; provider?: string; model?: string
+  requests: Rate; tokens: Rate; input_tokens: Rate; output_tokens: Rate; concurrent: Rate
+  budgets: Budget[]; refused: number; over_tokens: number; over_nano_usd: number
+}
+
+export interface Deployment {
+  provider: string; provider_key: string; model: string; in_flight: number; state: 'closed' | 'half_open' | 'open' | ''
+  ttft_ms: number; latency_ms: number; cool_until?: string; limits: Room[]
+}
+
+export interface Room { kind: 'requests' | 'tokens' | 'input_tokens' | 'output_tokens'; limit: number; remaining: number; full_at?: string }
+
+export interface Limits {
+  rules: Rule[]; providers: Deployment[]
+  forecasts: { key: string; model: string; answers: number; p50: number; p95: number }[]
+  events: { at: string; rule: string; period: Budget['period']; percent: number; spent_nano_usd: number; amount_nano_usd: number }[]
+}
+
 export interface Page { calls: Call[]; next: string }
 
 export interface Body { request: string; response: string; request_cut: boolean; response_cut: boolean }

@@ -10,8 +10,9 @@ const afterFailure = 4000
 // useLoad loads what key stands for: at once when key changes and, while live,
 // again soon after something happened. How soon depends on how long an answer
 // takes, so that a page never spends more than a fifth of the server's time.
-// What could not be had is asked for again.
-export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, live: boolean): Loaded<V> {
+// What could not be had is asked for again. What changes by itself is looked at
+// every so many milliseconds.
+export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, live: boolean, every = slowest): Loaded<V> {
   const [state, set] = useState<{ of?: string; value?: V; error?: Failure; loading: boolean }>({ loading: true })
   const job = useRef({ load, key, took: 0, ended: 0, running: false, dirty: false, timer: 0 as any, abort: undefined as AbortController | undefined })
   job.current.load = load
@@ -61,7 +62,7 @@ export function useLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V
   useEffect(() => {
     if (!live) return
     const seen = () => { if (!document.hidden) soon() }
-    const slow = setInterval(seen, slowest)
+    const slow = setInterval(seen, every)
     document.addEventListener('visibilitychange', seen)
     return () => { clearInterval(slow); document.removeEventListener('visibilitychange', seen) }
   }, [live])

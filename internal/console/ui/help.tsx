@@ -3,7 +3,7 @@ import { useLocal, type Word } from './i18n'
 import { Icon } from './icons'
 
 const keys: [string[], Word][] = [
-  [['/'], 'k_filter'], [['g', 'o'], 'k_overview'], [['g', 'r'], 'k_requests'], [['g', 'k'], 'k_keys'], [['j', 'k'], 'k_move'], [['Enter'], 'k_open'], [['Esc'], 'k_close'], [['p'], 'k_pause'], [['?'], 'k_help'],
+  [['/'], 'k_filter'], [['g', 'o'], 'k_overview'], [['g', 'r'], 'k_requests'], [['g', 'k'], 'k_keys'], [['g', 'l'], 'k_limits'], [['j', 'k'], 'k_move'], [['Enter'], 'k_open'], [['Esc'], 'k_close'], [['p'], 'k_pause'], [['?'], 'k_help'],
 ]
 
 export function Help({ onClose }: { onClose: () => void }) {

@@ -30,6 +30,7 @@ const text = (lang: Lang): T => (w, values = {}) =>
 // Format writes numbers and times the way the language does.
 export class Format {
   private numbers = new Map<string, Intl.NumberFormat>()
+  private spans?: Intl.RelativeTimeFormat
   private dates = new Map<string, Intl.DateTimeFormat>()
   constructor(public lang: Lang, public zone: string, private t: T) {}
 
@@ -112,6 +113,12 @@ export class Format {
   daily(s: string) { return this.date(Date.parse(s) / 1000, { year: 'numeric', month: 'short', day: 'numeric' }) }
   moment(t: number) { return this.date(t, { month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' }) }
   full(t: number) { return this.date(t, { year: 'numeric', month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3, timeZoneName: 'short' } as Intl.DateTimeFormatOptions) }
+  // ago says how far a time is from now: in 3 minutes, 2 hours ago.
+  ago(at: number, now: number) {
+    const s = at - now, far = Math.abs(s)
+    const [unit, length] = far < 90 ? ['second', 1] as const : far < 5400 ? ['minute', 60] as const : far < 129600 ? ['hour', 3600] as const : far < 5184000 ? ['day', 86400] as const : far < 63072000 ? ['month', 2629800] as const : ['year', 31557600] as const
+    return (this.spans ??= new Intl.RelativeTimeFormat(this.lang)).format(Math.round(s / length), unit)
+  }
   // span names a range of time as shortly as it can.
   span(from: number, to: number) {
     const same = this.day(from) === this.day(to) && to - from < 86400

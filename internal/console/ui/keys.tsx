@@ -121,7 +121,8 @@ async function usedThisMonth(names: string[], signal: AbortSignal): Promise<Map<
   return used
 }
 
-function Search({ text: asked }: { text: string }) {
+// Search filters a list by name or team.
+export function Search({ text: asked }: { text: string }) {
   const { t } = useLocal()
   const [text, setText] = useState(asked)
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)

@@ -5,6 +5,7 @@ import { Help } from './help'
 import { langOf, loadWords, setServerZone, useLocal } from './i18n'
 import { connect, disconnect } from './live'
 import { Keys } from './keys'
+import { Limits } from './limits'
 import { Overview } from './overview'
 import { Requests } from './requests'
 import { Shell } from './shell'
@@ -62,7 +63,7 @@ function App() {
   useEffect(() => {
     loadWords(lang).catch(() => {}) // the other language stays
     document.documentElement.lang = lang
-    document.title = (!me ? t('sign_in') : path === '/requests' ? t('requests') : path === '/keys' ? t(me.admin ? 'keys' : 'key_mine') : t('overview')) + ' · Sheepgate'
+    document.title = (!me ? t('sign_in') : path === '/requests' ? t('requests') : path === '/keys' ? t(me.admin ? 'keys' : 'key_mine') : path === '/limits' ? t('limits') : t('overview')) + ' · Sheepgate'
   })
 
   const pending = useRef(0)
@@ -76,6 +77,7 @@ function App() {
       if (second && e.key === 'o') visit('/')
       else if (second && e.key === 'r') visit('/requests')
       else if (second && e.key === 'k') visit('/keys')
+      else if (second && e.key === 'l') visit('/limits')
       else if (e.key === 'g') pending.current = performance.now()
       else if (e.key === '?') setHelp(h => !h)
       else if (e.key === '/') {
@@ -94,7 +96,7 @@ function App() {
   return (
     <>
       <Shell me={me} onHelp={() => setHelp(true)} onLeave={leave} />
-      {path === '/requests' ? <Requests me={me} /> : path === '/keys' ? <Keys me={me} /> : <Overview me={me} />}
+      {path === '/requests' ? <Requests me={me} /> : path === '/keys' ? <Keys me={me} /> : path === '/limits' ? <Limits me={me} /> : <Overview me={me} />}
       {help && <Help onClose={() => setHelp(false)} />}
     </>
   )

@@ -50,7 +50,7 @@ export function Shell({ me, onHelp, onLeave }: { me: Me; onHelp: () => void; onL
     <header class="top">
       <a class="skip" href="#main">{t('skip')}</a>
       <span class="brand"><Logo /><b>Sheepgate</b>{me.demo && <span class="chip">{t('demo')}</span>}</span>
-      <nav aria-label={t('pages')}><a {...to('/')}>{t('overview')}</a><a {...to('/requests')}>{t('requests')}</a><a {...to('/keys')}>{t(me.admin ? 'keys' : 'key_mine')}</a></nav>
+      <nav aria-label={t('pages')}><a {...to('/')}>{t('overview')}</a><a {...to('/requests')}>{t('requests')}</a><a {...to('/keys')}>{t(me.admin ? 'keys' : 'key_mine')}</a><a {...to('/limits')}>{t('limits')}</a></nav>
       <span class="space" />
       {lost > 0 && <span class="chip bad" role="status" title={t('lost_more')}><Icon name="warn" />{t('lost_n', { n: f.int(lost) })}</span>}
       <span class={'link-state ' + link} role="status" title={t(('link_more_' + link) as 'link_more_open')}><i /><span>{t(('link_' + link) as 'link_open')}</span></span>
