@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -155,6 +156,13 @@ func serve(t *testing.T, binary string) (*program, string) {
 	t.Helper()
 	upstream := httptest.NewServer(sim.New(sim.Options{Speed: 50, Calm: true}))
 	t.Cleanup(upstream.Close)
+	return serveWith(t, binary, fmt.Sprintf("providers:\n  openai: { base_url: %q, key: simulated }\nkeys:\n  team-a: { key: %s }\n  grafana: { key: %s, metrics: true }\n",
+		upstream.URL+"/openai/v1", dataKey, metricsKey))
+}
+
+// serveWith runs it with what a configuration says of providers and keys.
+func serveWith(t *testing.T, binary, more string) (*program, string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -163,14 +171,71 @@ func serve(t *testing.T, binary string) (*program, string) {
 	ln.Close()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "sheepgate.yaml")
-	text := fmt.Sprintf("listen: %q\ndata: %q\nadmin_key: %s\nproviders:\n  openai: { base_url: %q, key: simulated }\nkeys:\n  team-a: { key: %s }\n  grafana: { key: %s, metrics: true }\n",
-		addr, filepath.Join(dir, "data"), adminKey, upstream.URL+"/openai/v1", dataKey, metricsKey)
+	text := fmt.Sprintf("listen: %q\ndata: %q\nadmin_key: %s\n", addr, filepath.Join(dir, "data"), adminKey) + more
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := run(t, binary, "serve", "--config", file)
 	alive(t, "http://"+addr)
 	return p, "http://" + addr
+}
+
+// limited serves with limits and budgets of all kinds, at a provider that says
+// what it has left: gpt-4.1 answers at length, o4-mini fails, gpt-4.1-nano has
+// no room, and gpt-4o answers when release is called.
+func limited(t *testing.T, binary string) (url string, release func()) {
+	t.Helper()
+	held := make(chan struct{})
+	release = sync.OnceFunc(func() { close(held) })
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var ask struct{ Model string }
+		if err := json.NewDecoder(r.Body).Decode(&ask); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		status, output := http.StatusOK, 10
+		switch ask.Model {
+		case "gpt-4.1":
+			output = 57_500 // at $8 a million: $0.46
+			for k, v := range map[string]string{"limit-requests": "500", "remaining-requests": "40", "reset-requests": "55s", "limit-tokens": "2000000", "remaining-tokens": "1500000", "reset-tokens": "2m0s"} {
+				h.Set("x-ratelimit-"+k, v)
+			}
+		case "gpt-4o":
+			select {
+			case <-held:
+			case <-r.Context().Done():
+				return
+			}
+		case "o4-mini":
+			status = http.StatusInternalServerError
+		case "gpt-4.1-nano":
+			h.Set("Retry-After", "50")
+			status = http.StatusTooManyRequests
+		}
+		w.WriteHeader(status)
+		if status != http.StatusOK {
+			_, _ = io.WriteString(w, `{"error":{"message":"not now","type":"server_error","code":null}}`)
+			return
+		}
+		fmt.Fprintf(w, `{"id":"c1","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":"Hello."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":%d,"total_tokens":%d}}`, ask.Model, output, 20+output)
+	}))
+	t.Cleanup(upstream.Close)
+	t.Cleanup(release)
+	_, url = serveWith(t, binary, fmt.Sprintf(`
+providers:
+  openai: { base_url: %q, key: simulated }
+keys:
+  team-a: { key: %s, team: search, limits: { rpm: 12, tpm: 400k, concurrent: 10 }, budget: [$1/day, $20/month] }
+  batch: { key: %s-2 }
+teams:
+  search: { budget: $40/total, limits: { input_tpm: 50k, output_tpm: 200k } }
+rules:
+  gpt at openai: { provider: openai, model: gpt-4.1, limits: { tpm: 2M } }
+retry: { attempts: 1 }
+`, upstream.URL+"/v1", dataKey, dataKey))
+	return url, release
 }
 
 func alive(t *testing.T, url string) {
@@ -358,6 +423,11 @@ func TestConsole(t *testing.T) {
 		settings := map[string]any{"broken": still["broken"], "brokenKey": still["brokenKey"]}
 		maps.Copy(settings, own)
 		c.run(t, "keys", settings, nil)
+	})
+	t.Run("limits", func(t *testing.T) {
+		bounded, release := limited(t, binary)
+		settings := map[string]any{"url": bounded, "admin": adminKey, "key": dataKey, "batchKey": dataKey + "-2", "free": url}
+		c.run(t, "limits", settings, map[string]func(){"release": release})
 	})
 	t.Run("restart", func(t *testing.T) {
 		c.run(t, "restart", own, map[string]func(){

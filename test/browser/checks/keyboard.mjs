@@ -69,7 +69,7 @@ export default async function () {
     assert.ok(at.ring && at.size > 0, `no focus ring is to be seen on ${at.tag} ${at.name}`)
     names.add(at.name)
   }
-  for (const want of ['Skip to content', 'Overview', 'Requests', 'Time zone', 'Model', '15m', 'Step', 'Show as table: Requests', '5xx', 'First token', 'Provider']) assert.ok(names.has(want), `Tab never came to ${want}: ${[...names].join(', ')}`)
+  for (const want of ['Skip to content', 'Overview', 'Requests', 'Limits', 'Time zone', 'Model', '15m', 'Step', 'Show as table: Requests', '5xx', 'First token', 'Provider']) assert.ok(names.has(want), `Tab never came to ${want}: ${[...names].join(', ')}`)
   await page.focus('.skip')
   await press('Enter')
   assert.equal(await page.evaluate(() => document.activeElement.id), 'main', 'the skip link leads to the content')
