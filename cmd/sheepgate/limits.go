@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -62,10 +63,11 @@ type ledger struct {
 	log    *slog.Logger
 	total  time.Duration // that a call may take
 
-	mu    sync.Mutex
-	saved map[[2]string]state.Spent
-	stop  chan struct{} // closed by close
-	done  sync.WaitGroup
+	mu      sync.Mutex
+	saved   map[[2]string]state.Spent
+	pending map[[2]string]int // budgets whose past is being looked up, or could not be: what they know is not saved
+	stop    chan struct{}     // closed by close
+	done    sync.WaitGroup
 }
 
 // marked tells of a budget that is nearly spent.
@@ -80,18 +82,31 @@ const (
 	restoreMax = 20 * time.Second // for all budgets; what is not read by then is told
 )
 
-// restore tells the Limiter what the named rules have spent before, and the
-// windows what was called in the last minute.
-func (l *ledger) restore(ctx context.Context, list []limit.Rule, fresh []string) {
+// spentID is how the state names a budget: a rule that is about somebody else is
+// another rule, whatever its name.
+func spentID(rule string, m limit.Match, p limit.Period) [2]string {
+	return [2]string{fmt.Sprintf("%s %q", rule, [...]string{m.Key, m.Team, m.Requested, m.Provider, m.Model}), string(p)}
+}
+
+// forget marks budgets whose past is not known yet.
+func (l *ledger) forget(fresh []limit.Fresh) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == nil {
+		l.pending = map[[2]string]int{}
+	}
+	for _, f := range fresh {
+		l.pending[spentID(f.Rule.Name, f.Rule.Match, f.Period)]++
+	}
+}
+
+// restore tells the Limiter what budgets that are fresh have spent before.
+func (l *ledger) restore(ctx context.Context, fresh []limit.Fresh) {
 	if len(fresh) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, restoreMax)
 	defer cancel()
-	isFresh := map[string]bool{}
-	for _, name := range fresh {
-		isFresh[name] = true
-	}
 	kept, err := l.state.LoadSpent(ctx)
 	if err != nil {
 		l.log.Error("what budgets have spent is read from the calls alone", "err", err)
@@ -101,19 +116,21 @@ func (l *ledger) restore(ctx context.Context, list []limit.Rule, fresh []string)
 		known[[2]string{s.Rule, s.Period}] = s
 	}
 	var spent []limit.Spent
-	for i := range list {
-		r := &list[i]
-		if !isFresh[r.Name] {
+	for i := range fresh {
+		r, id := &fresh[i].Rule, spentID(fresh[i].Rule.Name, fresh[i].Rule.Match, fresh[i].Period)
+		n, err := l.before(ctx, r, fresh[i].Period, known[id])
+		if err != nil { // it stays pending: what it counts now must not be taken for all
+			l.log.Error("what a budget has spent is not known: it begins anew", "rule", r.Name, "period", fresh[i].Period, "err", err)
 			continue
 		}
-		for _, b := range r.Budgets {
-			n, err := l.before(ctx, r, b.Period, known[[2]string{r.Name, string(b.Period)}])
-			if err != nil {
-				l.log.Error("what a budget has spent is not known: it begins anew", "rule", r.Name, "period", b.Period, "err", err)
-				continue
+		spent = append(spent, limit.Spent{Rule: r.Name, Period: fresh[i].Period, Amount: n})
+		defer func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.pending[id]--; l.pending[id] <= 0 {
+				delete(l.pending, id)
 			}
-			spent = append(spent, limit.Spent{Rule: r.Name, Period: b.Period, Amount: n})
-		}
+		}()
 	}
 	l.limits.Restore(spent)
 }
@@ -226,18 +243,18 @@ func (l *ledger) save() {
 	now := time.Now()
 	next := map[[2]string]state.Spent{}
 	var changed []state.Spent
-	rules, _ := l.limits.Live()
-	for _, r := range rules {
-		for _, b := range r.Budgets {
-			id := [2]string{r.Rule, b.Period}
-			s := state.Spent{Rule: r.Rule, Period: b.Period, From: b.From, Nano: int64(b.Spent), AsOf: now}
-			if old, ok := l.saved[id]; ok && old.Nano == s.Nano && old.From.Equal(s.From) {
-				next[id] = old
-				continue
-			}
-			next[id] = s
-			changed = append(changed, s)
+	for _, b := range l.limits.Spending() {
+		id := spentID(b.Rule, b.Match, b.Period)
+		if l.pending[id] > 0 {
+			continue
 		}
+		s := state.Spent{Rule: id[0], Period: id[1], From: b.From, Nano: int64(b.Spent), AsOf: now}
+		if old, ok := l.saved[id]; ok && old.Nano == s.Nano && old.From.Equal(s.From) {
+			next[id] = old
+			continue
+		}
+		next[id] = s
+		changed = append(changed, s)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -260,8 +277,17 @@ func (l *ledger) close() {
 }
 
 // setRules puts the configuration's limits in force, and those of keys made at
-// run time.
+// run time. While serving, what new budgets have spent before is looked up
+// beside: that may take the store some time, and a key that is revoked must not
+// wait for it.
 func (s *server) setRules(ctx context.Context, c *config.Config, more []config.Key) {
-	list := rules(c, more)
-	s.ledger.restore(ctx, list, s.limits.Set(list))
+	fresh := s.limits.Set(rules(c, more))
+	s.ledger.forget(fresh)
+	if s.ledger.stop == nil { // at the start
+		s.ledger.restore(ctx, fresh)
+		return
+	}
+	if len(fresh) > 0 {
+		s.ledger.done.Go(func() { s.ledger.restore(context.WithoutCancel(ctx), fresh) })
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,16 +26,14 @@ type reloader struct {
 
 	mu      sync.Mutex // one at a time
 	now     *config.Config
-	good    int64
-	bad     int64
-	failing bool
+	good    atomic.Int64
+	bad     atomic.Int64
+	failing atomic.Bool
 }
 
 // counts are for the metrics.
 func (r *reloader) counts() (good, bad int64, failing bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.good, r.bad, r.failing
+	return r.good.Load(), r.bad.Load(), r.failing.Load()
 }
 
 // reload reads the configuration and puts it in force. The error says what is
@@ -48,8 +47,8 @@ func (r *reloader) reload(ctx context.Context) error {
 		err = r.s.apply(ctx, c)
 	}
 	if err != nil {
-		r.bad++
-		r.failing = true
+		r.bad.Add(1)
+		r.failing.Store(true)
 		var problems config.Problems
 		if errors.As(err, &problems) {
 			for _, p := range problems {
@@ -71,8 +70,9 @@ func (r *reloader) reload(ctx context.Context) error {
 	if r.s.adminKey != "" { // the file has none any more
 		greet(r.out, r.s)
 	}
-	r.good++
-	r.failing, r.now = false, c
+	r.good.Add(1)
+	r.failing.Store(false)
+	r.now = c
 	return nil
 }
 
@@ -97,6 +97,9 @@ func (r *reloader) watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	seen := r.print()
+	if c, err := r.read(); err == nil && len(config.Diff(r.now, c)) > 0 { // it changed while the server started
+		_ = r.reload(ctx)
+	}
 	for {
 		select {
 		case <-ctx.Done():

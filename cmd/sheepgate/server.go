@@ -175,7 +175,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		Install:     s.updatePrices,
 		Deployments: func() []console.Deployment { return deployments(s.current.Load()) },
 		Estimate:    func(p *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) { return s.gateway.Estimate(p, ask) },
-		Live:        s.gateway.Live, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
+		Live:        s.gateway.Live, InFlight: s.gateway.InFlight, Pending: s.recorder.Pending, Lost: s.recorder.Lost,
 		Record: func(k *call.Call) { s.recorder.Add(k, nil) },
 	})
 	mux.Handle("/", pages)
@@ -310,7 +310,7 @@ const lastWords = 2 * time.Second
 // have not get an error, then every Call is written.
 func (s *server) close(ctx context.Context) error {
 	if s.http.Shutdown(ctx) != nil {
-		s.log.Warn("requests outlived the drain and are ended", "requests", s.gateway.Live().InFlight)
+		s.log.Warn("requests outlived the drain and are ended", "requests", s.gateway.InFlight())
 		s.abort(gateway.ErrShutdown)
 		last, cancel := context.WithTimeout(context.Background(), lastWords)
 		defer cancel()

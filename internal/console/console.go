@@ -33,6 +33,7 @@ type Options struct {
 	Note          func(ctx context.Context, actor, action, object string, before, after any) error // adds to it; nil: there is none
 	Tail          *call.Tail
 	Live          func() call.Live
+	InFlight      func() int64 // requests under way
 	Pending, Lost func() int64
 	Estimate      func(*call.Principal, call.Ask) (call.Estimate, *llm.Error) // what a request would come to
 	Price         func() *price.Catalogue                                     // what is in force; nil: there are no prices

@@ -84,7 +84,7 @@ func newSite(t *testing.T) *site {
 		Deployments: func() []Deployment {
 			return []Deployment{{Provider: "openai", Model: "gpt-4.1", Aliases: []string{"smart"}}, {Provider: "openrouter", Model: "gpt-4.1"}, {Provider: "local", Model: "qwen"}}
 		},
-		Live: func() call.Live { return s.live },
+		Live: func() call.Live { return s.live }, InFlight: func() int64 { return s.live.InFlight },
 		Estimate: func(_ *call.Principal, ask call.Ask) (call.Estimate, *llm.Error) {
 			if strings.Contains(string(ask.Body), "nobody") {
 				return call.Estimate{}, &llm.Error{Class: llm.NotFound, Code: "model_not_found", Param: "model", Msg: "no such model"}

@@ -111,7 +111,7 @@ func (s *Console) stream(w http.ResponseWriter, r *http.Request, p *call.Princip
 		return rc.Flush()
 	}
 	if p.Admin {
-		inFlight = s.Live().InFlight
+		inFlight = s.InFlight()
 	}
 	if send(time.Now()) != nil {
 		return
@@ -134,7 +134,7 @@ func (s *Console) stream(w http.ResponseWriter, r *http.Request, p *call.Princip
 			}
 			var live int64
 			if p.Admin {
-				live = s.Live().InFlight
+				live = s.InFlight()
 			}
 			gap = gap || missed() // this reader was too slow for what came
 			if now.count == 0 && live == inFlight && !gap && at.Sub(sent) < heartbeat {

@@ -104,6 +104,14 @@ func (a *attempt) price(u *llm.Usage) {
 // book ends an attempt: a reply that broke off is settled too, and the attempt
 // joins the Call.
 func (x *exchange) book(a *attempt, failure *llm.Error) {
+	defer func() { // whatever happens meanwhile: what is held must not stay so
+		used := limit.Used{Cost: a.cost}
+		if a.settled {
+			used.Input, used.Output = x.call.Usage.Input, x.call.Usage.Output
+		}
+		a.hold.Settle(used)
+		a.target.d.end(failure, a, time.Now())
+	}()
 	a.stopWatch()
 	a.cancel(nil)
 	x.waited += a.waited()
@@ -120,12 +128,6 @@ func (x *exchange) book(a *attempt, failure *llm.Error) {
 	case a.reader != nil && (a.reader.Summary().Content || a.reader.Summary().Usage.Source == llm.UsageUpstream):
 		a.settle(false)
 	}
-	used := limit.Used{Cost: a.cost}
-	if a.settled {
-		used.Input, used.Output = x.call.Usage.Input, x.call.Usage.Output
-	}
-	a.hold.Settle(used)
-	a.target.d.end(failure, a, time.Now())
 	at := call.Attempt{Provider: a.target.Provider.Name, ProviderKey: a.target.key.Name, Model: a.model, HTTPStatus: a.status, Latency: took.Truncate(time.Microsecond), Cost: a.cost, Unpriced: a.unpriced}
 	if failure != nil {
 		at.ErrorClass = failure.Class

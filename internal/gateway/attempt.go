@@ -25,14 +25,14 @@ type attempt struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	began        time.Time
-	firstContent time.Duration // since began; 0 before
-	status       int           // the upstream's; 0 before it answered
-	headerWait   time.Duration
-	body         *upstreamBody
-	reader       provider.Reader // nil before a reply is read
-	watchdog     *time.Timer
-	watchErr     error
+	began      time.Time
+	late       bool // another target answered first, that was asked later
+	status     int  // the upstream's; 0 before it answered
+	headerWait time.Duration
+	body       *upstreamBody
+	reader     provider.Reader // nil before a reply is read
+	watchdog   *time.Timer
+	watchErr   error
 
 	settled  bool
 	cost     llm.Nano
@@ -55,7 +55,15 @@ func (a *attempt) ask() (*http.Response, *llm.Error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.took(a.send(req))
+	return a.took(a.send(a.client(), req))
+}
+
+// client is who makes the round trip.
+func (a *attempt) client() http.RoundTripper {
+	if a.x.lost { // so may be the next connection of the pool: they are as old
+		return a.x.g.fresh
+	}
+	return a.x.g.upstream
 }
 
 // An arrival is how a round trip ended.
@@ -66,16 +74,15 @@ type arrival struct {
 }
 
 // send makes the round trip. It changes nothing but what is a's alone.
-func (a *attempt) send(req *http.Request) (r arrival) {
+func (a *attempt) send(client http.RoundTripper, req *http.Request) (r arrival) {
 	x := a.x
 	if x.in.stream {
 		a.watch(x.c.Timeouts.FirstToken, errFirstToken)
 	} else {
 		a.watch(x.c.Timeouts.Total, errTotal)
 	}
-	client := x.g.upstream
-	if x.lost { // so may be the next one of the pool: they are as old
-		client = x.g.fresh
+	if cause := context.Cause(a.ctx); cause != nil { // nobody waits for it any more
+		return arrival{err: cause}
 	}
 	asked := time.Now()
 	r.res, r.err = client.RoundTrip(req)
@@ -94,11 +101,12 @@ func (a *attempt) took(r arrival) (*http.Response, *llm.Error) {
 		x.lost = x.lost || err.Code == "connection_lost"
 		return nil, err
 	}
+	x.raced = false
 	a.status = res.StatusCode
 	if provider.HasRateLimits(res.Header) {
 		now := time.Now()
 		var room [provider.LimitKinds]provider.RateLimit
-		a.target.d.told(a.ticket, provider.ReadRateLimits(room[:0], res.Header, now), now)
+		a.target.d.told(&a.ticket, provider.ReadRateLimits(room[:0], res.Header, now), now)
 	}
 	return res, nil
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"math"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type deployment struct {
 	ttft    average // until the first content of a stream
 	latency average // of a plain answer
 	cool    time.Time
+	denied  int // times in a row that the provider refused the key
 	room    [provider.LimitKinds]room
 	sent    [provider.LimitKinds]float64 // in all, as far as it is known
 	seq     uint64                       // of the attempts
@@ -133,6 +135,9 @@ func (b *breaker) note(good bool, now time.Time) {
 	b.bad[0]++
 	b.row++
 	bad, ok := b.bad[0]+b.bad[1], b.ok[0]+b.ok[1]
+	if b.openFor > 0 && now.Before(b.opened.Add(b.openFor)) {
+		return // it was on its way when the others failed
+	}
 	if b.openFor == 0 && b.row < rowOpens && (bad < shareOpens || bad < ok) {
 		return
 	}
@@ -189,7 +194,7 @@ func (r *room) estimate(sent float64, now time.Time) (left float64, ok bool) {
 	if r.until.IsZero() || now.After(r.until) {
 		return 0, false
 	}
-	left = r.left + r.rate*now.Sub(r.at).Seconds() - (sent - r.base)
+	left = r.left + r.rate*now.Sub(r.at).Seconds() - max(sent-r.base, 0)
 	if r.limit > 0 {
 		left = min(left, r.limit)
 	}
@@ -239,7 +244,9 @@ func (d *deployment) headroom(now time.Time) float64 {
 // A ticket is an attempt's place in the order in which they were made.
 type ticket struct {
 	seq  uint64
-	base [provider.LimitKinds]float64
+	base [provider.LimitKinds]float64 // sent by then
+	took needs                        // of that, by itself
+	told bool                         // the provider has said what is left
 }
 
 // begin counts an attempt that is about to be made.
@@ -253,18 +260,25 @@ func (d *deployment) begin(n *needs) ticket {
 		d.health.probing, d.health.probedAt = true, now
 	}
 	d.seq++
+	t := ticket{seq: d.seq}
 	for k := range n {
-		d.sent[k] += n[k]
+		t.took[k] = n[k]
+		if most := d.room[k].limit; most > 0 { // what is more than all of it is the provider's to refuse
+			t.took[k] = min(n[k], most)
+		}
+		d.sent[k] += t.took[k]
 	}
-	return ticket{d.seq, d.sent}
+	t.base = d.sent
+	return t
 }
 
 // told takes what the provider said of its limits with the answer to an attempt.
 // Answers overtake one another: the one to the later attempt counts.
-func (d *deployment) told(t ticket, limits []provider.RateLimit, now time.Time) {
+func (d *deployment) told(t *ticket, limits []provider.RateLimit, now time.Time) {
 	if len(limits) == 0 {
 		return
 	}
+	t.told = true
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, l := range limits {
@@ -298,13 +312,22 @@ func (d *deployment) end(e *llm.Error, a *attempt, now time.Time) {
 	class := llm.ErrorClass("")
 	if e != nil {
 		class = e.Class
+		if !a.ticket.told { // it has not counted what it does not speak of
+			for k := range d.sent {
+				d.sent[k] -= a.ticket.took[k]
+			}
+		}
+	}
+	if a.late { // slower than who was asked after it
+		d.latency.add(now.Sub(a.began), now)
+		d.health.note(false, now)
+		return
 	}
 	switch class {
 	case "":
 		d.health.note(true, now)
-		if ttft := a.firstContent; a.x.in.stream && ttft > 0 {
-			d.ttft.add(ttft, now)
-		} else if !a.x.in.stream {
+		d.denied = 0
+		if !a.x.in.stream {
 			d.latency.add(now.Sub(a.began), now)
 		}
 	case llm.RateLimited:
@@ -317,8 +340,12 @@ func (d *deployment) end(e *llm.Error, a *attempt, now time.Time) {
 			d.cool = until
 		}
 	case llm.ProviderAuth:
-		d.health.note(false, now)
-		d.cool = now.Add(authCool)
+		// A key that is refused is so again. What is forbidden, or to be paid for,
+		// may be this request's matter alone, until it happens to all.
+		d.health.probing = false
+		if d.denied++; e.Upstream == http.StatusUnauthorized || d.denied >= rowOpens {
+			d.cool = now.Add(authCool)
+		}
 	case llm.UpstreamError, llm.Overloaded, llm.BadUpstream, llm.Timeout, llm.Connect, llm.StreamBroken:
 		if e.Code == "shutting_down" || e.Code == call.ShedCode {
 			d.health.probing = false
@@ -329,6 +356,30 @@ func (d *deployment) end(e *llm.Error, a *attempt, now time.Time) {
 		d.health.probing = false // says nothing of the provider
 	default: // the request's own fault: the provider is there
 		d.health.note(true, now)
+	}
+}
+
+// spoke takes the time until the first content of a stream, as it comes.
+func (d *deployment) spoke(after time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ttft.add(after, time.Now())
+}
+
+// prune forgets who is no longer configured and not being asked.
+func (t *deployments) prune(c *Config) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, d := range t.m {
+		keep := d.inFlight.Load() > 0
+		for i := range c.Providers {
+			if p := &c.Providers[i]; p.Name == id.provider {
+				keep = keep || slices.ContainsFunc(p.Keys, func(k ProviderKey) bool { return k.Name == id.key })
+			}
+		}
+		if !keep {
+			delete(t.m, id)
+		}
 	}
 }
 
@@ -357,6 +408,9 @@ func (d *deployment) live(now time.Time) call.LiveModel {
 }
 
 func round(ms float64) float64 { return math.Round(ms*100) / 100 }
+
+// InFlight is how many requests are under way.
+func (g *Gateway) InFlight() int64 { return g.total.Load() }
 
 // Live is a snapshot of what is under way and what is known of those who are
 // asked. Models that nobody configured are one a provider.

@@ -51,7 +51,7 @@ func (g *Gateway) Estimate(p *call.Principal, ask call.Ask) (call.Estimate, *llm
 	if p50, p95, e.Basis = g.forecasts.answer(p.Key, first.model); e.Basis == 0 {
 		p50, p95 = firstOutput/4, firstOutput
 	}
-	most := saturating(first.expect.output, 1)
+	most := first.expect.output
 	if first.expect.soft {
 		most = max(p95, 1)
 	}

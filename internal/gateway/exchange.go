@@ -219,8 +219,8 @@ func (x *exchange) try(list []candidate) *llm.Error {
 	var last *llm.Error
 	ctx := x.r.Context()
 	x.deadline = time.Now().Add(x.c.Timeouts.Total)
-	if first := &list[0]; first.out() && first.wait > 0 && first.wait <= maxPause { // they all are
-		x.sleep(first.wait + time.Duration(rand.Float64()*0.2*float64(first.wait))) // not all at once
+	if first := &list[0]; first.out() && !x.wait(first) { // they all are
+		return x.ended()
 	}
 	for n, at := 0, 0; n < x.c.Retry.Attempts; {
 		t := &list[at%len(list)]
@@ -230,14 +230,18 @@ func (x *exchange) try(list []candidate) *llm.Error {
 			}
 			defer x.g.retrying.Add(-1)
 		}
-		if at >= len(list) && (n == 0 || !x.pause(at, last)) {
+		if again := at - len(list); again >= 0 && (n == 0 || !x.pause(again, last)) {
 			break
 		}
 		at++
 		hold, refused := x.claim(t)
 		if refused != nil {
-			if n == 0 && (last == nil || refused.RetryAfter < last.RetryAfter) {
+			sooner := last == nil || last.RetryAfter == 0 || refused.RetryAfter > 0 && refused.RetryAfter < last.RetryAfter
+			if n == 0 && sooner {
 				last = refused
+			}
+			if at > len(list) {
+				break
 			}
 			continue
 		}
@@ -251,11 +255,12 @@ func (x *exchange) try(list []candidate) *llm.Error {
 		} else {
 			last = x.attempt(ctx, t, hold)
 		}
-		if x.raced {
+		if x.raced && last != nil && !x.sent {
 			x.raced = false
-			n++
-			hold, _ = x.claim(t)
-			last = x.attempt(ctx, t, hold) // over a new connection, at once
+			if hold, refused := x.claim(t); refused == nil {
+				n++
+				last = x.attempt(ctx, t, hold) // over a new connection, at once
+			}
 		}
 		if last == nil || x.sent || ctx.Err() != nil || time.Until(x.deadline) <= 0 || !x.c.again(last, at, len(list)) {
 			break
@@ -303,11 +308,33 @@ const (
 	firstWait = 100 * time.Millisecond
 )
 
-// pause waits before attempt n at the same target. It returns false when the
+// wait holds the request while the best of its candidates has no room, if that
+// is for a few seconds: then it goes out in any case. It returns false when
+// nobody waits for the answer any more.
+func (x *exchange) wait(c *candidate) bool {
+	for rest := maxPause; c.wait > 0 && c.wait <= rest; c.look(time.Now()) {
+		pause := min(c.wait+time.Duration(rand.Float64()*0.2*float64(c.wait)), rest) // not all at once
+		if !x.sleep(pause) {
+			return false
+		}
+		rest -= pause
+	}
+	return true
+}
+
+// ended is the failure of a request that nobody waits for any more.
+func (x *exchange) ended() *llm.Error {
+	if errors.Is(context.Cause(x.r.Context()), ErrShutdown) {
+		return shuttingDown()
+	}
+	return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
+}
+
+// pause waits before the targets are asked again for the n-th time, from 0. It returns false when the
 // upstream wants a longer wait than a client should be held for, or than the
 // request has left.
 func (x *exchange) pause(n int, last *llm.Error) bool {
-	wait := time.Duration(float64(firstWait<<(n-1)) * (0.5 + rand.Float64()))
+	wait := min(time.Duration(float64(firstWait<<min(n, 10))*(0.5+rand.Float64())), maxPause)
 	if last.RetryAfter > maxPause {
 		return false
 	}
@@ -336,13 +363,22 @@ func (x *exchange) sleep(wait time.Duration) bool {
 // answer, and the failure otherwise; x.sent tells whether some of it went out.
 func (x *exchange) attempt(parent context.Context, t *candidate, hold *limit.Reservation) (failure *llm.Error) {
 	a := x.newAttempt(parent, t, hold)
-	defer func() { x.book(a, failure) }()
+	defer x.booked(&a, &failure)
 	res, err := a.ask()
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	return a.relay(res)
+}
+
+// booked books an attempt that has ended, also one that panics.
+func (x *exchange) booked(a **attempt, failure **llm.Error) {
+	if v := recover(); v != nil {
+		x.book(*a, &llm.Error{Class: llm.Internal, Code: "internal"})
+		panic(v)
+	}
+	x.book(*a, *failure)
 }
 
 // left reports whether the client is gone.

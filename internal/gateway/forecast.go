@@ -100,7 +100,9 @@ func (f *forecasts) learn(c *call.Call, bytes int) {
 		}
 		h.add(c.Usage.Output)
 	}
-	if seen := float64(max(c.Usage.Input-overhead, 0)) / float64(max(bytes, 64)); bytes > 0 {
+	// A byte of text is never more than a token: what is beyond came from
+	// elsewhere, a picture behind a URL or a search, and tells nothing of text.
+	if seen := min(float64(max(c.Usage.Input-overhead, 0))/float64(max(bytes, 64)), 1); bytes > 0 {
 		r, ok := f.ratio[c.Model]
 		switch {
 		case !ok && len(f.ratio) >= maxForecasts:
@@ -217,6 +219,9 @@ func (x *exchange) expect(model string, m *price.Model) expectation {
 	most := int64(0)
 	if m != nil {
 		most = m.MaxOutput
+		if m.ContextWindow > 0 {
+			e.input = min(e.input, m.ContextWindow)
+		}
 	}
 	if x.head.MaxTokens > 0 {
 		e.output = x.head.MaxTokens
@@ -229,17 +234,12 @@ func (x *exchange) expect(model string, m *price.Model) expectation {
 	if most > 0 {
 		e.output = min(e.output, most)
 	}
-	e.output = saturating(e.output, max(x.head.Choices, 1))
+	e.input, e.output = min(e.input, mostTokens), min(min(e.output, mostTokens)*max(x.head.Choices, 1), mostTokens)
 	return e
 }
 
-// saturating multiplies what must not overflow.
-func saturating(a, b int64) int64 {
-	if a > math.MaxInt32 || b > math.MaxInt32 {
-		return math.MaxInt32 * 1024
-	}
-	return a * b
-}
+// mostTokens is the most that a usage may hold: llm.Usage.Valid.
+const mostTokens = 1e9
 
 // worst is the most that e costs at a target: all input at the dearest rate that
 // it may fall under. It is 0 where there is no price.

@@ -145,6 +145,7 @@ func (g *Gateway) SetConfig(c *Config) {
 	}
 	d.Timeouts = d.Timeouts.withDefaults()
 	g.config.Store(&d)
+	g.deployments.prune(&d)
 }
 
 func (t Timeouts) withDefaults() Timeouts {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -29,7 +30,7 @@ func (x *exchange) hedge(list []candidate, at int) *candidate {
 func (x *exchange) hedged(ctx context.Context, first, second *candidate, hold *limit.Reservation) (failure *llm.Error, both bool) {
 	a := x.newAttempt(ctx, first, hold)
 	won := a
-	defer func() { x.book(won, failure) }()
+	defer x.booked(&won, &failure)
 	early, failure := a.begin()
 	if failure != nil {
 		return failure, false
@@ -65,23 +66,26 @@ func (x *exchange) hedged(ctx context.Context, first, second *candidate, hold *l
 	}
 	if r.good() {
 		lost.cancel(context.Canceled)
-		if gone := <-theirs; gone.res != nil {
-			lost.headerWait = gone.waited
+		gone := <-theirs
+		lost.headerWait, lost.late = gone.waited, lost == a
+		if gone.res != nil {
 			gone.res.Body.Close()
-		} else {
-			lost.headerWait = gone.waited
 		}
 		before := x.waited // the client waited for one of them
 		x.book(lost, &llm.Error{Class: llm.Canceled, Msg: lost.target.Provider.Name + ": another target was faster"})
 		x.waited = before
 		x.answeredBy(won)
-		return won.finish(r), true
+		failure = won.finish(r)
+		x.raced = false // there was no race that the client waits for
+		return failure, true
 	}
 	bad := won.finish(r)
 	x.book(won, bad)
 	won = lost
 	x.answeredBy(won)
-	return won.finish(<-theirs), true
+	failure = won.finish(<-theirs)
+	x.raced = false
+	return failure, true
 }
 
 // begin sends the attempt's request; what comes of it comes over the channel.
@@ -90,10 +94,19 @@ func (a *attempt) begin() (<-chan arrival, *llm.Error) {
 	if err != nil {
 		return nil, err
 	}
-	ch := make(chan arrival, 1)
-	go func() { ch <- a.send(req) }()
+	ch, client := make(chan arrival, 1), a.client()
+	go func() {
+		r := arrival{err: errPanic}
+		defer func() {
+			_ = recover() // the other one goes on
+			ch <- r
+		}()
+		r = a.send(client, req)
+	}()
 	return ch, nil
 }
+
+var errPanic = errors.New("the round trip panicked")
 
 func (r *arrival) good() bool { return r.err == nil && r.res.StatusCode == http.StatusOK }
 

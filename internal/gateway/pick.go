@@ -44,9 +44,10 @@ type candidate struct {
 	expect expectation
 	needs  needs
 
-	rank float64       // by strategy: the lowest first
-	wait time.Duration // until it has room
-	open bool          // its breaker is
+	weight float64       // by strategy weights, else 1
+	rank   float64       // by strategy: the lowest first
+	wait   time.Duration // until it has room
+	open   bool          // its breaker is
 }
 
 // candidates are those who can answer, in the order in which they are asked:
@@ -59,7 +60,7 @@ func (x *exchange) candidates(r *Route) []candidate {
 		model, known := x.c.canonical(t)
 		m, _ := x.c.Prices.Find(t.Provider.Name, t.Model)
 		e := x.expect(model, m)
-		n := needs{provider.LimitRequests: 1, provider.LimitTokens: float64(e.input + e.output), provider.LimitInputTokens: float64(e.input), provider.LimitOutputTokens: float64(e.output)}
+		n := needs{provider.LimitRequests: 1, provider.LimitTokens: float64(e.input + e.output), provider.LimitInputTokens: float64(e.input), provider.LimitOutputTokens: float64(min(e.output, firstOutput))} // what is allowed is no forecast
 		for k := range t.Provider.Keys {
 			c := candidate{Target: t, key: &t.Provider.Keys[k], model: model, expect: e, needs: n}
 			c.d = x.g.deployments.of(deploymentID{t.Provider.Name, c.key.Name, model}, known)
@@ -132,7 +133,13 @@ func (x *exchange) rank(r *Route, i int, keys []candidate, now time.Time) {
 	}
 	for k := range keys {
 		c := &keys[k]
-		c.rank = rank
+		c.rank, c.weight = rank, 1
+		if r.Strategy == Weights {
+			c.weight = 0
+			if i < len(r.Weights) {
+				c.weight = r.Weights[i]
+			}
+		}
 		if r.Strategy != Latency && r.Strategy != Headroom && len(keys) == 1 {
 			continue
 		}
@@ -162,6 +169,9 @@ func (d *deployment) pace(stream bool, now time.Time) float64 {
 	if stream {
 		a = &d.ttft
 	}
+	if a.at.IsZero() && d.inFlight.Load() > 0 {
+		return math.Inf(1) // somebody is finding out
+	}
 	if now.Sub(a.at) > remeasure && d.inFlight.Load() == 0 {
 		if !a.at.IsZero() {
 			a.at = now // the others go on as before
@@ -184,6 +194,8 @@ func (x *exchange) stick(list []candidate) {
 		for _, s := range [...]string{session, c.d.id.provider, c.d.id.model, c.d.id.key} {
 			_, _ = h.Write([]byte(s + "\x00"))
 		}
-		c.rank = float64(h.Sum64()>>11) - math.MaxInt64
+		if c.rank = math.Inf(1); c.weight > 0 {
+			c.rank = -math.Log((float64(h.Sum64()>>11)+0.5)/(1<<53)) / c.weight
+		}
 	}
 }

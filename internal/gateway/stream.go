@@ -43,7 +43,7 @@ func (a *attempt) stream(res *http.Response) *llm.Error {
 		}
 		sum := a.reader.Summary()
 		if sum.Content && a.x.call.TTFT == 0 {
-			a.firstContent = time.Since(a.began)
+			a.target.d.spoke(time.Since(a.began))
 			a.x.call.TTFT = max(time.Since(a.x.start).Truncate(time.Microsecond), time.Microsecond)
 		}
 		switch {

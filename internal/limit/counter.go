@@ -47,9 +47,9 @@ const (
 	countsMoney
 )
 
-// set gives the counter its rule, and reports whether it has a budget for a
-// period that it did not count before.
-func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh bool) {
+// set gives the counter its rule, and returns the periods that it did not count
+// before.
+func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Period) {
 	c.rule, c.most = *r, r.Concurrent
 	demand := uint32(0)
 	for i, limit := range r.perMinute() {
@@ -78,7 +78,7 @@ func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh bool) 
 		if i < 0 {
 			from, to := b.Period.Bounds(now, zone)
 			c.periods = append(c.periods, &period{from: from, to: to, kind: b.Period, amount: b.Amount})
-			fresh = true
+			fresh = append(fresh, b.Period)
 			continue
 		}
 		p := old[i]

@@ -149,22 +149,22 @@ func New(zone *time.Location, marked func(Mark)) *Limiter {
 }
 
 // Set replaces the rules, of which each has a Match of its own. One that has the
-// name and the Match of one before keeps what it has counted, whatever its numbers are now. It returns the
-// names of the rules that have a budget whose past the Limiter does not know:
+// name and the Match of one before keeps what it has counted, whatever its
+// numbers are now. It returns the budgets whose past the Limiter does not know:
 // see Restore.
-func (l *Limiter) Set(rules []Rule) (fresh []string) {
+func (l *Limiter) Set(rules []Rule) (fresh []Fresh) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.table.Load()
 	t := &table{rules: make(map[Match]*counter, len(rules))}
 	for i := range rules {
 		r := &rules[i]
-		c, kept := old.rules[r.Match], true
+		c := old.rules[r.Match]
 		if c == nil || c.rule.Name != r.Name {
-			c, kept = &counter{}, false
+			c = &counter{}
 		}
-		if c.set(r, l.zone, time.Now()) || !kept && len(r.Budgets) > 0 {
-			fresh = append(fresh, r.Name)
+		for _, p := range c.set(r, l.zone, time.Now()) {
+			fresh = append(fresh, Fresh{*r, p})
 		}
 		t.rules[r.Match] = c
 		t.order = append(t.order, c)
@@ -174,6 +174,12 @@ func (l *Limiter) Set(rules []Rule) (fresh []string) {
 	}
 	l.table.Store(t)
 	return fresh
+}
+
+// A Fresh is a budget that has just begun to count.
+type Fresh struct {
+	Rule   Rule
+	Period Period
 }
 
 // Rules are the rules that bind a Subject: what to ask of them is the caller's
@@ -382,19 +388,49 @@ func (l *Limiter) Restore(spent []Spent) {
 // passed since the start, the latest first.
 func (l *Limiter) Live() ([]call.LiveLimit, []call.LiveMark) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	marks := make([]call.LiveMark, len(l.told))
 	for i, m := range l.told {
 		marks[len(marks)-1-i] = call.LiveMark{At: m.At.UTC(), Rule: m.Rule, Period: string(m.Budget.Period), Percent: m.Percent, Spent: m.Spent, Amount: m.Budget.Amount}
 	}
-	now := time.Now()
-	second := l.second(now)
+	l.mu.Unlock()
 	t := l.table.Load()
 	list := make([]call.LiveLimit, len(t.order))
 	for i, c := range t.order {
-		list[i] = c.live(second, now, l.zone)
+		if i%64 == 0 { // calls go on between
+			l.mu.Lock()
+		}
+		now := time.Now()
+		list[i] = c.live(l.second(now), now, l.zone)
+		if i%64 == 63 || i == len(t.order)-1 {
+			l.mu.Unlock()
+		}
 	}
 	return list, marks
+}
+
+// Spending is what the budgets have spent in the periods that are running. The
+// rules come with their Match, as a name may be given anew.
+func (l *Limiter) Spending() []Running {
+	var list []Running
+	for _, c := range l.table.Load().order {
+		l.mu.Lock()
+		now := time.Now()
+		for i := range c.periods {
+			p := c.current(i, now, l.zone)
+			list = append(list, Running{Rule: c.rule.Name, Match: c.rule.Match, Period: p.kind, From: p.from, Spent: p.spent})
+		}
+		l.mu.Unlock()
+	}
+	return list
+}
+
+// A Running is what a budget has spent in its running period.
+type Running struct {
+	Rule   string
+	Match  Match
+	Period Period
+	From   time.Time // zero for Total
+	Spent  llm.Nano
 }
 
 // Zone is where a day begins.

@@ -295,7 +295,7 @@ func TestMarks(t *testing.T) {
 	var marks []Mark
 	l := New(time.UTC, func(m Mark) { marks = append(marks, m) })
 	rule := Rule{"key k", Match{Key: "k"}, Bounds{Budgets: []Budget{{1000, Month}}}}
-	if fresh := l.Set([]Rule{rule}); len(fresh) != 1 {
+	if fresh := l.Set([]Rule{rule}); len(fresh) != 1 || fresh[0].Period != Month {
 		t.Errorf("the past of %v is asked for", fresh)
 	}
 	l.Restore([]Spent{{"key k", Month, 850}, {"key k", Day, 1}, {"nobody", Month, 1}})

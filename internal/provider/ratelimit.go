@@ -97,7 +97,7 @@ func readLimit(h http.Header, k LimitKind, limit, remaining, reset string, now t
 		return RateLimit{}, false
 	}
 	r := RateLimit{Kind: k, Remaining: left}
-	if r.Limit, ok = headerCount(h, limit); ok && r.Limit < left {
+	if r.Limit, ok = headerCount(h, limit); ok && (r.Limit < left || r.Limit == 0) { // a limit of nothing is none
 		return RateLimit{}, false
 	}
 	if v := h[reset]; len(v) > 0 {
