@@ -1,4 +1,4 @@
-import { useMemo, useState } from 'preact/hooks'
+import { useMemo, useRef, useState } from 'preact/hooks'
 import { get, type Budget, type Deployment, type Limits as Page, type Me, type Room, type Rule } from './api'
 import { useLoad } from './data'
 import { useLocal, type T } from './i18n'
@@ -29,9 +29,14 @@ export function Limits({ me }: { me: Me }) {
   const [count, setCount] = useState(page)
   const text = params.get('find') ?? ''
   const { value: v, error, loading, reload } = useLoad<Page>('limits', signal => get<Page>('/api/v1/limits', signal), true, every)
+  const list = useRef<HTMLUListElement>(null), order = useRef(new Map<string, number>())
   const rules = useMemo(() => {
     const asked = text.toLowerCase()
-    return (v?.rules ?? []).filter(r => [r.rule, r.key, r.team].some(x => x?.toLowerCase().includes(asked))).map(r => [fullness(r), r] as const).sort((a, b) => b[0] - a[0]).map(([, r]) => r)
+    const held = list.current?.matches(':hover, :focus-within') ? order.current : new Map<string, number>() // nothing moves under who reads it
+    const place = (r: Rule) => held.get(r.rule) ?? held.size
+    const sorted = (v?.rules ?? []).filter(r => [r.rule, r.key, r.team].some(x => x?.toLowerCase().includes(asked))).map(r => [place(r), fullness(r), r] as const).sort((a, b) => a[0] - b[0] || b[1] - a[1]).map(([, , r]) => r)
+    order.current = new Map(sorted.map((r, i) => [r.rule, i]))
+    return sorted
   }, [v, text])
   const now = Date.now() / 1000
   const forecasts = v?.forecasts.filter(x => !me.admin || x.key === '') ?? []
@@ -45,7 +50,7 @@ export function Limits({ me }: { me: Me }) {
           {v.rules.length === 0 ? <None admin={me.admin} /> : (
             <section class="card rules" aria-label={t('limits_rules')}>
               <header><h2>{t('limits_rules')}</h2><span class="note">{t('limits_hint')}</span><span class="space" />{(v.rules.length > few || text) && <Search text={text} />}</header>
-              <ul>{rules.slice(0, count).map(r => <Bounds key={r.rule} r={r} now={now} />)}</ul>
+              <ul ref={list}>{rules.slice(0, count).map(r => <Bounds key={r.rule} r={r} now={now} />)}</ul>
               {rules.length === 0 && <p class="note center">{t('limits_no_match')} <button class="link" onClick={() => go({ find: null })}>{t('clear')}</button></p>}
               {rules.length > count && <p class="center"><button class="button" onClick={() => setCount(count + 200)}>{t('limits_more', { n: f.int(rules.length - count) })}</button></p>}
             </section>
