@@ -15,7 +15,7 @@ export default async function () {
   await none.waitForSelector('.empty pre')
   await accessible(none, 'no limits')
   await none.click('.empty .code button')
-  assert.match(await none.evaluate(() => navigator.clipboard.readText()), /^keys:\n {2}team-a:[^]*budget: \[\$20\/day/)
+  await until('the copy', async () => /^keys:\n {2}team-a:[^]*budget: \[\$20\/day/.test(await none.evaluate(() => navigator.clipboard.readText())))
   none.calm()
   const own = await enter('/limits?lang=ko', { url: site.free, key: site.key })
   await own.waitForSelector('.empty')
@@ -62,12 +62,12 @@ export default async function () {
   // What is over leaves by itself, without a reload.
   await tell('release')
   assert.equal(await held, 200)
-  await until('the end of the call', async () => await bound('key team-a', 'concurrent').locator('[data-number=used]').innerText() === '0', 4000)
+  await until('the end of the call', async () => await bound('key team-a', 'concurrent').locator('[data-number=used]').innerText() === '0')
   assert.equal(await bound('key team-a', 'budget_day').locator('[data-number=reserved]').count(), 0)
 
   // A budget that is used up says so.
   assert.equal(await call(site.key, 'gpt-4.1'), 200)
-  await until('the mark', async () => (await page.locator('#events [data-number=percent]').allInnerTexts()).join() === '100%,90%,80%', 4000)
+  await until('the mark', async () => (await page.locator('#events [data-number=percent]').allInnerTexts()).join() === '100%,90%,80%')
   assert.match(await bound('key team-a', 'budget_day').innerText(), /used up/)
   assert.match(await bound('key team-a', 'budget_day').getAttribute('class'), /full/)
   assert.equal(await page.locator('[data-rule]').first().getAttribute('data-rule'), 'key team-a', 'the fullest is the first')
