@@ -313,6 +313,9 @@ const (
 // nobody waits for the answer any more.
 func (x *exchange) wait(c *candidate) bool {
 	for rest := maxPause; c.wait > 0 && c.wait <= rest; c.look(time.Now()) {
+		if rest < maxPause && c.cool { // it has refused somebody else meanwhile: one must ask
+			break
+		}
 		pause := min(c.wait+time.Duration(rand.Float64()*0.2*float64(c.wait)), rest) // not all at once
 		if !x.sleep(pause) {
 			return false

@@ -47,6 +47,7 @@ type candidate struct {
 	weight float64       // by strategy weights, else 1
 	rank   float64       // by strategy: the lowest first
 	wait   time.Duration // until it has room
+	cool   bool          // because it refused somebody
 	open   bool          // its breaker is
 }
 
@@ -102,7 +103,7 @@ func (c *candidate) look(now time.Time) {
 	d := c.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c.wait = d.wait(&c.needs, now)
+	c.wait, c.cool = d.wait(&c.needs, now), d.cool.After(now)
 	switch d.health.state(now) {
 	case "open":
 		c.open = true
