@@ -85,7 +85,7 @@ func (a *attempt) send(client http.RoundTripper, req *http.Request) (r arrival) 
 		return arrival{err: cause}
 	}
 	asked := time.Now()
-	r.res, r.err = client.RoundTrip(req)
+	r.res, r.err = client.RoundTrip(req) //nolint:bodyclose // whoever takes the arrival closes it
 	r.waited = time.Since(asked)
 	return r
 }
