@@ -33,7 +33,7 @@ type Options struct {
 	Note          func(ctx context.Context, actor, action, object string, before, after any) error // adds to it; nil: there is none
 	Tail          *call.Tail
 	Live          func() call.Live
-	InFlight      func() int64 // requests under way
+	InFlight      func() int64 // requests under way; nil: Live is asked, which costs more
 	Pending, Lost func() int64
 	Estimate      func(*call.Principal, call.Ask) (call.Estimate, *llm.Error) // what a request would come to
 	Price         func() *price.Catalogue                                     // what is in force; nil: there are no prices
@@ -102,6 +102,9 @@ func (s *Console) routes() map[string]http.HandlerFunc {
 
 // New makes the console. Close ends its live streams.
 func New(o Options) *Console {
+	if o.InFlight == nil {
+		o.InFlight = func() int64 { return o.Live().InFlight }
+	}
 	if o.Zone == nil {
 		o.Zone = time.UTC
 	}
