@@ -139,10 +139,17 @@ func TestStickyWeights(t *testing.T) {
 // about by one request, not by all.
 func TestNewcomer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, mux, calls := fleetGateway(fleet{"slow": works(20_000), "fast": works(100)}, Latency, "slow", "fast")
+		g, mux, calls := fleetGateway(fleet{"slow": works(20_000), "fast": works(100)}, Latency, "slow", "fast")
+		both, c := *g.config.Load(), *g.config.Load()
+		known := both.Aliases[0]
+		known.Targets = known.Targets[1:]
+		c.Aliases = []Route{known}
+		g.SetConfig(&c)
+		drive(mux, 50, 2*time.Second)
+		g.SetConfig(&both)
 		began := time.Now()
 		drive(mux, 50, 15*time.Second)
-		if _, _, asked, n := tally(calls(), began, time.Now()); asked["slow"] > 5 {
+		if _, _, asked, n := tally(calls(), began, time.Now()); asked["slow"] < 1 || asked["slow"] > 2 {
 			t.Errorf("%v of %d", asked, n)
 		}
 	})
