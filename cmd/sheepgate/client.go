@@ -82,6 +82,20 @@ func (e *env) get(name string) string {
 	return value
 }
 
+// post sends a body and reads the answer; what it was about is for the error.
+func post[T any](ctx context.Context, c *client, path, contentType string, body io.Reader, what string) (*T, error) {
+	text, err := c.send(ctx, "POST", path, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	defer text.Close()
+	out := new(T)
+	if err := json.NewDecoder(text).Decode(out); err != nil {
+		return nil, fmt.Errorf("the answer to the %s cannot be read: %w", what, err)
+	}
+	return out, nil
+}
+
 // send makes a request and gives the body of its answer, which the caller closes.
 func (c *client) send(ctx context.Context, method, path, contentType string, body io.Reader) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,16 +92,7 @@ func importRemote(ctx context.Context, e *env, url string, r io.Reader) (*consol
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.send(ctx, "POST", "/api/v1/import", "application/x-ndjson", r)
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	res := new(console.Imported)
-	if err := json.NewDecoder(body).Decode(res); err != nil {
-		return nil, fmt.Errorf("the answer to the import cannot be read: %w", err)
-	}
-	return res, nil
+	return post[console.Imported](ctx, c, "/api/v1/import", "application/x-ndjson", r, "import")
 }
 
 func reportImport(e *env, name string, res *console.Imported, asJSON bool) error {

@@ -275,7 +275,7 @@ func TestReloadFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reloader{s: s.server, now: c, file: file, out: io.Discard, read: func() (*config.Config, error) {
+	r := &reloader{s: s.server, now: c, from: time.Now(), file: file, out: io.Discard, read: func() (*config.Config, error) {
 		c, _, err := config.Load(file, config.Options{Known: known()})
 		return c, err
 	}}

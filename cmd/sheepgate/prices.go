@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -206,16 +205,7 @@ func updateRemote(ctx context.Context, e *env, url string, text []byte, dry bool
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.send(ctx, "POST", fmt.Sprintf("/api/v1/prices?dry_run=%t", dry), "application/octet-stream", bytes.NewReader(text))
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	u := new(console.PriceUpdate)
-	if err := json.NewDecoder(body).Decode(u); err != nil {
-		return nil, fmt.Errorf("the answer to the update cannot be read: %w", err)
-	}
-	return u, nil
+	return post[console.PriceUpdate](ctx, c, fmt.Sprintf("/api/v1/prices?dry_run=%t", dry), "application/octet-stream", bytes.NewReader(text), "update")
 }
 
 func reportUpdate(e *env, u *console.PriceUpdate) error {

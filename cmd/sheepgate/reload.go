@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,7 +22,8 @@ import (
 type reloader struct {
 	s    *server
 	read func() (*config.Config, error)
-	file string // "" if there is none
+	file string    // "" if there is none
+	from time.Time // before the configuration in force was read
 	out  io.Writer
 
 	mu      sync.Mutex // one at a time
@@ -97,7 +99,7 @@ func (r *reloader) watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	seen := r.print()
-	if c, err := r.read(); err == nil && len(config.Diff(r.now, c)) > 0 { // it changed while the server started
+	if r.written() { // while the server started
 		_ = r.reload(ctx)
 	}
 	for {
@@ -127,20 +129,31 @@ func (r *reloader) settled(now fingerprint) bool {
 	return r.print() == now
 }
 
+// files are those that make the configuration: the file itself, and the prices of
+// one's own that it names.
+func (r *reloader) files() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc([]string{r.file, r.now.Prices.Overrides}, func(name string) bool { return name == "" })
+}
+
+// written reports whether a file is newer than what was read of it.
+func (r *reloader) written() bool {
+	for _, name := range r.files() {
+		if st, err := os.Stat(name); err == nil && st.ModTime().After(r.from) {
+			return true
+		}
+	}
+	return false
+}
+
 type fingerprint [sha256.Size]byte
 
-// print is what the configuration's files hold: the file itself, and the prices
-// of one's own that it names.
+// print is what the configuration's files hold.
 func (r *reloader) print() (sum fingerprint) {
 	h := sha256.New()
 	some := false
-	r.mu.Lock()
-	files := []string{r.file, r.now.Prices.Overrides}
-	r.mu.Unlock()
-	for _, name := range files {
-		if name == "" {
-			continue
-		}
+	for _, name := range r.files() {
 		if st, err := os.Stat(name); err != nil || !st.Mode().IsRegular() || st.Size() > 64<<20 {
 			continue
 		}

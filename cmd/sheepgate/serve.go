@@ -52,6 +52,7 @@ func newServe(e *env) *cobra.Command {
 			"at most (timeouts.drain); a second one ends at once.",
 		Example: "  sheepgate serve\n  OPENAI_API_KEY=... SHEEPGATE_LISTEN=127.0.0.1:9000 sheepgate serve\n  sheepgate serve --config /etc/sheepgate.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			from := time.Now()
 			c, err := loadConfig(e, file)
 			if err != nil {
 				return err
@@ -62,7 +63,7 @@ func newServe(e *env) *cobra.Command {
 				return err
 			}
 			greet(e.stderr, s)
-			r := &reloader{s: s, file: configPath(file), now: c, out: e.stderr, read: func() (*config.Config, error) {
+			r := &reloader{s: s, file: configPath(file), now: c, from: from, out: e.stderr, read: func() (*config.Config, error) {
 				c, warnings, err := readConfig(e, configPath(file), false)
 				for _, w := range warnings {
 					log.Warn("configuration", "warning", w.String())

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"slices"
 )
 
 // Diff says in a line each what is different in b, in the order of the file:
@@ -87,7 +86,8 @@ func flatten(c *Config) (leaves map[string]leaf, order []string) {
 }
 
 // fixed are the keys that are read at the start alone.
-var fixed = []string{"listen", "debug", "data", "store", "state", "limits", "timezone"}
+var fixed = []string{"listen", "debug", "data", "store", "state", "limits", "timezone",
+	"timeouts.connect", "timeouts.drain", "retention.calls", "retention.bodies", "retention.disk"}
 
 // Fixed names what is different in b and cannot change while a server runs:
 // addresses, folders, the time zone, how long to connect and what is retained.
@@ -95,7 +95,7 @@ func Fixed(a, b *Config) []string {
 	before, _ := flatten(a)
 	after, _ := flatten(b)
 	var paths []string
-	for _, path := range slices.Concat(fixed, []string{"timeouts.connect", "timeouts.drain", "retention.calls", "retention.bodies", "retention.disk"}) {
+	for _, path := range fixed {
 		if before[path] != after[path] {
 			paths = append(paths, path)
 		}

@@ -55,20 +55,30 @@ func some[T any](list []T) []T {
 	return list
 }
 
+// readAll reads a body, of what, of at most so many bytes. It has answered if it
+// could not.
+func readAll(w http.ResponseWriter, r *http.Request, most int64, what string) ([]byte, bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	var big *http.MaxBytesError
+	switch {
+	case errors.As(err, &big):
+		fail(w, http.StatusRequestEntityTooLarge, "too_large", "", fmt.Sprintf("%s is longer than %d bytes", what, big.Limit))
+		return nil, false
+	case err != nil:
+		fail(w, http.StatusBadRequest, "incomplete_body", "", "the request ended early")
+		return nil, false
+	}
+	return body, true
+}
+
 const maxEstimate = 8 << 20 // bytes of a request that is estimated
 
 // estimate says what a request would come to, and whether it fits the limits of
 // whoever asks. The admin, who makes no calls, asks for a key by ?key=NAME, or
 // for one that nothing bounds.
 func (s *Console) estimate(w http.ResponseWriter, r *http.Request, p *call.Principal) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEstimate))
-	var big *http.MaxBytesError
-	switch {
-	case errors.As(err, &big):
-		fail(w, http.StatusRequestEntityTooLarge, "too_large", "", fmt.Sprintf("the request is longer than %d bytes", big.Limit))
-		return
-	case err != nil:
-		fail(w, http.StatusBadRequest, "incomplete_body", "", "the request ended early")
+	body, ok := readAll(w, r, maxEstimate, "the request")
+	if !ok {
 		return
 	}
 	v := r.URL.Query()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"sync"
@@ -58,14 +57,8 @@ func (s *Console) install(w http.ResponseWriter, r *http.Request, p *call.Princi
 		fail(w, http.StatusNotFound, "not_found", "", "this server takes no price files")
 		return
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, price.MaxFile))
-	var big *http.MaxBytesError
-	switch {
-	case errors.As(err, &big):
-		fail(w, http.StatusRequestEntityTooLarge, "too_large", "", fmt.Sprintf("a price file is at most %d bytes long", big.Limit))
-		return
-	case err != nil:
-		fail(w, http.StatusBadRequest, "incomplete_body", "", "the request ended early")
+	text, ok := readAll(w, r, price.MaxFile, "the price file")
+	if !ok {
 		return
 	}
 	u, err := s.Install(text, dry)

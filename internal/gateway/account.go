@@ -49,9 +49,9 @@ func (a *attempt) estimate(sum *provider.Summary) {
 	u := &a.x.call.Usage
 	r, err := a.x.decoded()
 	if err == nil && u.Input == 0 {
-		u.Input = token.Estimate(a.model, r)
+		u.Input = token.Estimate(a.target.model, r)
 	}
-	u.Output = max(u.Output, token.Count(a.model, a.relayedText()))
+	u.Output = max(u.Output, token.Count(a.target.model, a.relayedText()))
 	u.Source = llm.UsageEstimated
 }
 
@@ -128,7 +128,7 @@ func (x *exchange) book(a *attempt, failure *llm.Error) {
 	case a.reader != nil && (a.reader.Summary().Content || a.reader.Summary().Usage.Source == llm.UsageUpstream):
 		a.settle(false)
 	}
-	at := call.Attempt{Provider: a.target.Provider.Name, ProviderKey: a.target.key.Name, Model: a.model, HTTPStatus: a.status, Latency: took.Truncate(time.Microsecond), Cost: a.cost, Unpriced: a.unpriced}
+	at := call.Attempt{Provider: a.target.Provider.Name, ProviderKey: a.target.key.Name, Model: a.target.model, HTTPStatus: a.status, Latency: took.Truncate(time.Microsecond), Cost: a.cost, Unpriced: a.unpriced}
 	if failure != nil {
 		at.ErrorClass = failure.Class
 	}

@@ -18,7 +18,6 @@ import (
 type attempt struct {
 	x      *exchange
 	target *candidate
-	model  string             // canonical
 	hold   *limit.Reservation // nil if nothing bounds it
 	ticket ticket
 	same   bool // the upstream speaks the client's dialect
@@ -40,13 +39,17 @@ type attempt struct {
 }
 
 func (x *exchange) newAttempt(parent context.Context, t *candidate, hold *limit.Reservation) *attempt {
-	model := t.model
-	x.call.Provider, x.call.Model = t.Provider.Name, model
+	a := &attempt{x: x, target: t, hold: hold, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(), ticket: t.d.begin(&t.needs)}
+	a.ctx, a.cancel = context.WithCancelCause(parent)
+	x.answeredBy(a)
+	return a
+}
+
+// answeredBy makes a the attempt that the Call is about.
+func (x *exchange) answeredBy(a *attempt) {
+	x.call.Provider, x.call.Model = a.target.Provider.Name, a.target.model
 	x.raw = nil
 	x.reply.reset()
-	a := &attempt{x: x, target: t, model: model, hold: hold, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(), ticket: t.d.begin(&t.needs)}
-	a.ctx, a.cancel = context.WithCancelCause(parent)
-	return a
 }
 
 // ask sends the request and waits for the head of its answer.

@@ -220,14 +220,16 @@ func (x *exchange) try(list []candidate) *llm.Error {
 	ctx := x.r.Context()
 	x.deadline = time.Now().Add(x.c.Timeouts.Total)
 	if first := &list[0]; first.out() && !x.wait(first) { // they all are
-		return x.ended()
+		return transportError(ctx, "", context.Cause(ctx))
 	}
+	retrying := false
 	for n, at := 0, 0; n < x.c.Retry.Attempts; {
 		t := &list[at%len(list)]
-		if at == len(list) {
+		if at >= len(list) && !retrying {
 			if !x.g.mayRetry() {
 				break
 			}
+			retrying = true
 			defer x.g.retrying.Add(-1)
 		}
 		if again := at - len(list); again >= 0 && (n == 0 || !x.pause(again, last)) {
@@ -325,17 +327,9 @@ func (x *exchange) wait(c *candidate) bool {
 	return true
 }
 
-// ended is the failure of a request that nobody waits for any more.
-func (x *exchange) ended() *llm.Error {
-	if errors.Is(context.Cause(x.r.Context()), ErrShutdown) {
-		return shuttingDown()
-	}
-	return &llm.Error{Class: llm.Canceled, Msg: "the client closed the request"}
-}
-
-// pause waits before the targets are asked again for the n-th time, from 0. It returns false when the
-// upstream wants a longer wait than a client should be held for, or than the
-// request has left.
+// pause waits before the targets are asked again for the n-th time, from 0. It
+// returns false when the upstream wants a longer wait than a client should be
+// held for, or than the request has left.
 func (x *exchange) pause(n int, last *llm.Error) bool {
 	wait := min(time.Duration(float64(firstWait<<min(n, 10))*(0.5+rand.Float64())), maxPause)
 	if last.RetryAfter > maxPause {

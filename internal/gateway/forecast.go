@@ -234,12 +234,9 @@ func (x *exchange) expect(model string, m *price.Model) expectation {
 	if most > 0 {
 		e.output = min(e.output, most)
 	}
-	e.input, e.output = min(e.input, mostTokens), min(min(e.output, mostTokens)*max(x.head.Choices, 1), mostTokens)
+	e.input, e.output = min(e.input, llm.MaxTokens), min(min(e.output, llm.MaxTokens)*max(x.head.Choices, 1), llm.MaxTokens)
 	return e
 }
-
-// mostTokens is the most that a usage may hold: llm.Usage.Valid.
-const mostTokens = 1e9
 
 // worst is the most that e costs at a target: all input at the dearest rate that
 // it may fall under. It is 0 where there is no price.

@@ -119,10 +119,3 @@ func (a *attempt) finish(r arrival) *llm.Error {
 	defer res.Body.Close()
 	return a.relay(res)
 }
-
-// answeredBy makes a the attempt that the Call is about.
-func (x *exchange) answeredBy(a *attempt) {
-	x.call.Provider, x.call.Model = a.target.Provider.Name, a.model
-	x.raw = nil
-	x.reply.reset()
-}

@@ -104,28 +104,19 @@ func (c *candidate) look(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.wait, c.cool = d.wait(&c.needs, now), d.cool.After(now)
-	switch d.health.state(now) {
-	case "open":
-		c.open = true
-	case "half_open":
-		c.open = d.health.probing && now.Sub(d.health.probedAt) < maxOpen
-	}
+	state := d.health.state(now)
+	c.open = state == "open" || state == "half_open" && d.health.probing && now.Sub(d.health.probedAt) < maxOpen
 }
 
 // rank sets the rank of target i's candidates, one a key.
 func (x *exchange) rank(r *Route, i int, keys []candidate, now time.Time) {
-	rank := float64(i)
+	rank, weight := float64(i), 1.0
 	switch r.Strategy {
 	case Weights:
-		w := 0.0
-		if i < len(r.Weights) {
-			w = r.Weights[i]
+		if weight = 0; i < len(r.Weights) {
+			weight = r.Weights[i]
 		}
-		// Sorted by these, targets come first as often as their weights say.
-		rank = math.Inf(1)
-		if w > 0 {
-			rank = rand.ExpFloat64() / w
-		}
+		rank = byChance(rand.Float64(), weight)
 	case Cheapest:
 		rank = float64(x.worst(keys[0].Target, keys[0].expect))
 		if rank == 0 {
@@ -134,13 +125,7 @@ func (x *exchange) rank(r *Route, i int, keys []candidate, now time.Time) {
 	}
 	for k := range keys {
 		c := &keys[k]
-		c.rank, c.weight = rank, 1
-		if r.Strategy == Weights {
-			c.weight = 0
-			if i < len(r.Weights) {
-				c.weight = r.Weights[i]
-			}
-		}
+		c.rank, c.weight = rank, weight
 		if r.Strategy != Latency && r.Strategy != Headroom && len(keys) == 1 {
 			continue
 		}
@@ -157,6 +142,15 @@ func (x *exchange) rank(r *Route, i int, keys []candidate, now time.Time) {
 			c.rank += 1e-6*(1-share) + 1e-9*float64(min(c.d.inFlight.Load(), 999))
 		}
 	}
+}
+
+// byChance is a rank out of a number between 0 and 1: sorted by it, targets come
+// first as often as their weights say, and those of weight 0 last.
+func byChance(u, weight float64) float64 {
+	if weight <= 0 {
+		return math.Inf(1)
+	}
+	return -math.Log(1-u) / weight
 }
 
 // remeasure is the age at which a measure of one who is not asked is taken anew.
@@ -195,8 +189,6 @@ func (x *exchange) stick(list []candidate) {
 		for _, s := range [...]string{session, c.d.id.provider, c.d.id.model, c.d.id.key} {
 			_, _ = h.Write([]byte(s + "\x00"))
 		}
-		if c.rank = math.Inf(1); c.weight > 0 {
-			c.rank = -math.Log((float64(h.Sum64()>>11)+0.5)/(1<<53)) / c.weight
-		}
+		c.rank = byChance(float64(h.Sum64()>>11)/(1<<53), c.weight)
 	}
 }

@@ -11,8 +11,8 @@ import (
 // not wait.
 func silent(fd uintptr) bool {
 	var one [1]byte
-	n, err := syscall.Read(int(fd), one[:])
-	return n <= 0 && err == syscall.EAGAIN
+	n, err := receive(fd, one[:])
+	return n <= 0 && again(err)
 }
 
 const canReceive = true

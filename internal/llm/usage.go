@@ -42,20 +42,20 @@ type ModelUsage struct {
 	Usage
 }
 
-// maxTokens bounds a believable count: no reply holds a thousand million tokens.
-const maxTokens = 1_000_000_000
+// MaxTokens bounds a believable count: no reply holds a thousand million tokens.
+const MaxTokens = 1_000_000_000
 
 // Valid reports whether u can be believed: no count is negative or absurd, and
 // no subset is larger than its whole. A usage that is not valid is estimated
 // instead.
 func (u *Usage) Valid() bool {
 	for _, n := range [...]int64{u.Input, u.Output, u.CacheRead, u.CacheWrite5m, u.CacheWrite1h, u.Reasoning, u.AudioInput, u.AudioOutput} {
-		if n < 0 || n > maxTokens {
+		if n < 0 || n > MaxTokens {
 			return false
 		}
 	}
 	for _, n := range u.ServerToolCalls {
-		if n < 0 || n > maxTokens {
+		if n < 0 || n > MaxTokens {
 			return false
 		}
 	}

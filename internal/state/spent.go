@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -17,45 +16,35 @@ type Spent struct {
 	AsOf   time.Time // calls that ended before this are in it
 }
 
-const spentTable = `CREATE TABLE IF NOT EXISTS spent (
+const spentSchema = `CREATE TABLE IF NOT EXISTS spent (
 	rule TEXT NOT NULL, period TEXT NOT NULL, begins INTEGER NOT NULL, nano INTEGER NOT NULL, as_of INTEGER NOT NULL, PRIMARY KEY (rule, period)) WITHOUT ROWID`
 
 // SaveSpent replaces what is known of each rule and period in the list.
-func (s *State) SaveSpent(ctx context.Context, list []Spent) (err error) {
+func (s *State) SaveSpent(ctx context.Context, list []Spent) error {
 	if len(list) == 0 {
 		return nil
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("state: budgets: %w", err)
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		for _, r := range list {
+			begins := int64(0)
+			if !r.From.IsZero() {
+				begins = r.From.Unix()
+			}
+			if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO spent (rule, period, begins, nano, as_of) VALUES (?, ?, ?, ?, ?)",
+				r.Rule, r.Period, begins, r.Nano, r.AsOf.UnixMicro()); err != nil {
+				return err
+			}
 		}
-	}()
-	tx, err := s.db.BeginTx(ctx, nil)
+		return nil
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("state: budgets: %w", err)
 	}
-	defer func() { err = errors.Join(err, ignoreDone(tx.Rollback())) }()
-	if _, err := tx.ExecContext(ctx, spentTable); err != nil {
-		return err
-	}
-	for _, r := range list {
-		begins := int64(0)
-		if !r.From.IsZero() {
-			begins = r.From.Unix()
-		}
-		if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO spent (rule, period, begins, nano, as_of) VALUES (?, ?, ?, ?, ?)",
-			r.Rule, r.Period, begins, r.Nano, r.AsOf.UnixMicro()); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+	return nil
 }
 
 // LoadSpent gives back all that was saved.
 func (s *State) LoadSpent(ctx context.Context) ([]Spent, error) {
-	if _, err := s.db.ExecContext(ctx, spentTable); err != nil {
-		return nil, fmt.Errorf("state: budgets: %w", err)
-	}
 	rows, err := s.db.QueryContext(ctx, "SELECT rule, period, begins, nano, as_of FROM spent")
 	if err != nil {
 		return nil, fmt.Errorf("state: budgets: %w", err)
@@ -75,12 +64,4 @@ func (s *State) LoadSpent(ctx context.Context) ([]Spent, error) {
 		list = append(list, r)
 	}
 	return list, rows.Err()
-}
-
-// ignoreDone drops the error of a rollback after a commit.
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
 }

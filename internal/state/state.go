@@ -157,7 +157,7 @@ func damaged(path string, err error) bool {
 
 func (s *State) init() error {
 	// Tables are only added: a file of an older version gets what it lacks.
-	for _, text := range append([]string{"CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)", keysSchema}, auditSchema...) {
+	for _, text := range append([]string{"CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL)", keysSchema, spentSchema}, auditSchema...) {
 		if _, err := s.db.Exec(text); err != nil {
 			return err
 		}

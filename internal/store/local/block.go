@@ -115,6 +115,18 @@ func (s selection) len() int {
 	return s.hi - s.lo
 }
 
+// each is all of them one by one, ascending.
+func (s selection) each() []int32 {
+	if s.list != nil {
+		return s.list
+	}
+	list := make([]int32, 0, s.len())
+	for i := s.lo; i < s.hi; i++ {
+		list = append(list, int32(i))
+	}
+	return list
+}
+
 // between selects the rows that started in [from, to), in microseconds.
 func between(b block, from, to int64) (selection, error) {
 	sp := b.span()

@@ -153,13 +153,7 @@ func (s *Store) search(b block, q store.List, from, to int64, after *find, n int
 	if err != nil {
 		return nil, err
 	}
-	list := rows.list
-	if list == nil {
-		list = make([]int32, 0, rows.len())
-		for i := rows.lo; i < rows.hi; i++ {
-			list = append(list, int32(i))
-		}
-	}
+	list := rows.each()
 	var found []find
 	take := func(list []int32, ids func(i int) string) {
 		for i, r := range list {

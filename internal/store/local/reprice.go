@@ -135,13 +135,7 @@ func (r *repricing) selects(b block) ([]int32, error) {
 	if rows, err = filter(b, rows, r.Filter, nil); err != nil || rows.len() == 0 {
 		return nil, err
 	}
-	list := rows.list
-	if list == nil {
-		list = make([]int32, 0, rows.len())
-		for i := rows.lo; i < rows.hi; i++ {
-			list = append(list, int32(i))
-		}
-	}
+	list := rows.each()
 	if !r.Unpriced {
 		return list, nil
 	}
