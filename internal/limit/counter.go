@@ -17,8 +17,8 @@ type counter struct {
 	windows    [rates]*window // nil without a limit
 	periods    []*period      // one a budget, in its order
 	concurrent int64
-	most       int64         // at a time; 0: no limit
-	demand     atomic.Uint32 // what a Need must tell; read without the lock
+	most       int64       // at a time; 0: no limit
+	money      atomic.Bool // it has a budget; read without the lock
 
 	rule     Rule
 	refused  int64
@@ -42,16 +42,10 @@ type counted struct {
 	n int64
 }
 
-const (
-	countsTokens = 1 << iota
-	countsMoney
-)
-
 // set gives the counter its rule, and returns the periods that it did not count
 // before.
 func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Period) {
 	c.rule, c.most = *r, r.Concurrent
-	demand := uint32(0)
 	for i, limit := range r.perMinute() {
 		w := &c.windows[i]
 		switch {
@@ -62,14 +56,10 @@ func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Peri
 			*w = &window{}
 		}
 		(*w).limit = limit
-		if kinds[i] != Requests {
-			demand |= countsTokens
-		}
 	}
 	old := c.periods
 	c.periods = nil
 	for _, b := range r.Budgets {
-		demand |= countsMoney
 		if i := slices.IndexFunc(c.periods, func(p *period) bool { return p.kind == b.Period }); i >= 0 {
 			c.periods[i].amount = min(c.periods[i].amount, b.Amount)
 			continue
@@ -88,7 +78,7 @@ func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Peri
 		}
 		c.periods = append(c.periods, p)
 	}
-	c.demand.Store(demand)
+	c.money.Store(len(r.Budgets) > 0)
 	return fresh
 }
 

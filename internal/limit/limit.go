@@ -187,8 +187,7 @@ type Fresh struct {
 type Rules struct {
 	l        *Limiter
 	counters []*counter
-	// Whether any of them counts tokens, or money: what a Need must tell.
-	Tokens, Money bool
+	Money    bool // any of them has a budget: a Need must tell its cost
 }
 
 // Find is the rules that bind a call, or an attempt if s names a provider or a
@@ -207,9 +206,7 @@ func (l *Limiter) Find(s Subject) Rules {
 		}
 		if c := t.rules[s.only(f)]; c != nil {
 			r.counters = append(r.counters, c)
-			d := c.demand.Load()
-			r.Tokens = r.Tokens || d&countsTokens != 0
-			r.Money = r.Money || d&countsMoney != 0
+			r.Money = r.Money || c.money.Load()
 		}
 	}
 	return r
