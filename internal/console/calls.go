@@ -182,7 +182,8 @@ func (s *Console) arithmetic(c *call.Call) arithmetic {
 	}
 	sum := cost.Nano + a.Earlier
 	a.Source, a.Row, a.Computed = "catalogue", cost.Row, &sum
-	for _, l := range cost.Lines {
+	lines, _ := prices.Lines(c.Provider, c.Model, &c.Usage, c.StartedAt)
+	for _, l := range lines {
 		exact := new(big.Rat).SetFrac(new(big.Int).Mul(big.NewInt(l.Quantity), big.NewInt(int64(l.Rate))), big.NewInt(l.Per))
 		amount := exact.FloatString(6) // Per divides a million: six decimals are exact
 		amount = strings.TrimRight(strings.TrimRight(amount, "0"), ".")

@@ -13,9 +13,8 @@ import (
 
 // A Cost is what a usage costs, and how it came about.
 type Cost struct {
-	Nano  llm.Nano
-	Row   string // provider/model/tier/number of the row that priced it
-	Lines []Line // their exact sum, rounded once, is Nano
+	Nano llm.Nano
+	Row  string // provider/model/tier/number of the row that priced it
 }
 
 // A Line is one kind of use at its rate.
@@ -54,26 +53,39 @@ func (l Line) Exact() string {
 // Other models within the reply count at their own price. The sum is exact
 // and is rounded once, half to even, to the nano-dollar.
 func (c *Catalogue) Cost(provider, model string, u *llm.Usage, at time.Time) (Cost, bool) {
+	var room [8]Line
+	lines, row, ok := c.lines(provider, model, u, at, room[:0])
+	return Cost{sum(lines), row}, ok
+}
+
+// Lines is how a Cost comes about: their exact sum, rounded once, is its Nano.
+func (c *Catalogue) Lines(provider, model string, u *llm.Usage, at time.Time) ([]Line, bool) {
+	lines, _, ok := c.lines(provider, model, u, at, nil)
+	return lines, ok
+}
+
+// lines appends what u uses, and names the row that prices it. They are none
+// where ok is false.
+func (c *Catalogue) lines(provider, model string, u *llm.Usage, at time.Time, to []Line) (_ []Line, name string, ok bool) {
 	if !u.Valid() {
-		return Cost{}, false
+		return nil, "", false
 	}
 	m, ok := c.Find(provider, model)
 	if !ok {
-		return Cost{}, false
+		return nil, "", false
 	}
 	row := m.Row(u.Tier, at)
 	if row == nil {
-		return Cost{}, false
+		return nil, "", false
 	}
-	cost := Cost{Row: m.Provider + "/" + m.ID + "/" + row.Row}
-	if cost.Lines, ok = row.lines(m.ID, u, make([]Line, 0, 4)); !ok {
-		return Cost{}, false
+	if to, ok = row.lines(m.ID, u, to); !ok {
+		return nil, "", false
 	}
 	for i := range u.Others {
 		o := &u.Others[i]
 		om, ok := c.Find(provider, o.Model)
 		if !ok {
-			return Cost{}, false
+			return nil, "", false
 		}
 		tier := o.Tier
 		if tier == "" {
@@ -81,14 +93,13 @@ func (c *Catalogue) Cost(provider, model string, u *llm.Usage, at time.Time) (Co
 		}
 		orow := om.Row(tier, at)
 		if orow == nil {
-			return Cost{}, false
+			return nil, "", false
 		}
-		if cost.Lines, ok = orow.lines(om.ID, &o.Usage, cost.Lines); !ok {
-			return Cost{}, false
+		if to, ok = orow.lines(om.ID, &o.Usage, to); !ok {
+			return nil, "", false
 		}
 	}
-	cost.Nano = sum(cost.Lines)
-	return cost, true
+	return to, c.rows[row], true
 }
 
 // Reported is the cost that the provider itself put into the reply, for those

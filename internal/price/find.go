@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 )
 
 // A Catalogue is an immutable set of models and their prices.
@@ -19,7 +20,20 @@ type Catalogue struct {
 	prefixes map[string][]prefix // by provider, the longest first
 	homes    map[string][]string // exact name → providers
 	order    []string            // providers, in order of models
+	rows     map[*Row]string     // the names that Calls keep: provider/model/tier/number
+
+	found *found
 }
+
+// found is what Find has answered: a gateway asks the same again and again, and
+// a name that takes all rules to be understood costs as little as any other.
+type found struct {
+	mu sync.RWMutex
+	m  map[name]*Model // nil: there is none
+}
+
+// maxFound bounds what is remembered: clients may ask for any name.
+const maxFound = 4096
 
 type name struct{ provider, model string }
 
@@ -30,6 +44,7 @@ type prefix struct {
 
 func (c *Catalogue) index() {
 	c.exact, c.prefixes, c.homes = map[name]int{}, map[string][]prefix{}, map[string][]string{}
+	c.rows, c.found = map[*Row]string{}, &found{m: map[name]*Model{}}
 	add := func(i int, model string) {
 		p := c.models[i].Provider
 		if _, ok := c.exact[name{p, model}]; ok {
@@ -43,6 +58,9 @@ func (c *Catalogue) index() {
 	}
 	for i := range c.models {
 		m := &c.models[i]
+		for j := range m.Rows {
+			c.rows[&m.Rows[j]] = m.Provider + "/" + m.ID + "/" + m.Rows[j].Row
+		}
 		for _, n := range m.Exact {
 			add(i, n)
 		}
@@ -177,6 +195,24 @@ func (c *Catalogue) Models() []Model {
 // user's own, sim) gets the entry of the model's home; there vendor/model
 // counts as the vendor's, also in Bedrock's form us.anthropic.model-v1:0.
 func (c *Catalogue) Find(provider, model string) (*Model, bool) {
+	f := c.found
+	f.mu.RLock()
+	m, known := f.m[name{provider, model}]
+	f.mu.RUnlock()
+	if known {
+		return m, m != nil
+	}
+	m, _ = c.search(provider, model)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.m) < maxFound {
+		f.m[name{strings.Clone(provider), strings.Clone(model)}] = m
+	}
+	return m, m != nil
+}
+
+// search is Find without its memory.
+func (c *Catalogue) search(provider, model string) (*Model, bool) {
 	model = strings.TrimPrefix(model, "models/") // Gemini's resource names
 	if m := c.find(provider, model); m != nil {
 		return m, true
