@@ -2,7 +2,6 @@ package limit
 
 import (
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -12,34 +11,32 @@ import (
 // A counter is what one rule has counted.
 //
 // With thousands of keys each call meets another counter, of which nothing is in
-// the processor's cache: what every call needs stands together at the front.
+// the processor's cache: what every call needs is small and stands together, and
+// the rest elsewhere.
 type counter struct {
-	windows    [rates]*window // nil without a limit
-	periods    []*period      // one a budget, in its order
+	limits     amounts // 0: none
+	minute     minute
+	most       int64 // at a time; 0: no limit
 	concurrent int64
-	most       int64       // at a time; 0: no limit
-	money      atomic.Bool // it has a budget; read without the lock
+	periods    []period // one a budget, in its order
+	*record
+}
 
+// A record is what only people ask for, and what seldom happens.
+type record struct {
 	rule     Rule
 	refused  int64
-	over     [rates]int64 // what calls came to beyond their reservations, summed
-	overCost llm.Nano
+	over     amounts  // what calls came to beyond their reservations, summed
+	overCost llm.Nano // the same
+	serial   uint32   // of the latest period
 }
 
-// rates is how many things are counted by the minute: requests, tokens, input
-// and output, in this order.
-const rates = 4
-
-var kinds = [rates]Kind{Requests, Tokens, InputTokens, OutputTokens}
-
-func (b *Bounds) perMinute() [rates]int64 {
-	return [rates]int64{b.Requests, b.Tokens, b.Input, b.Output}
+func newCounter() *counter {
+	return &counter{minute: minute{past: new([buckets]amounts)}, record: new(record)}
 }
 
-// counted is what a call has in a window, which the rule may have lost since.
-type counted struct {
-	w *window
-	n int64
+func (b *Bounds) perMinute() amounts {
+	return amounts{b.Requests, b.Tokens, b.Input, b.Output}
 }
 
 // set gives the counter its rule, and returns the periods that it did not count
@@ -47,45 +44,41 @@ type counted struct {
 func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Period) {
 	c.rule, c.most = *r, r.Concurrent
 	for i, limit := range r.perMinute() {
-		w := &c.windows[i]
-		switch {
-		case limit <= 0:
-			*w = nil
-			continue
-		case *w == nil:
-			*w = &window{}
-		}
-		(*w).limit = limit
+		c.limits[i] = max(limit, 0)
 	}
 	old := c.periods
-	c.periods = nil
+	c.periods = make([]period, 0, len(r.Budgets))
+	of := func(list []period, kind Period) *period {
+		if i := slices.IndexFunc(list, func(p period) bool { return p.kind == kind }); i >= 0 {
+			return &list[i]
+		}
+		return nil
+	}
 	for _, b := range r.Budgets {
-		if i := slices.IndexFunc(c.periods, func(p *period) bool { return p.kind == b.Period }); i >= 0 {
-			c.periods[i].amount = min(c.periods[i].amount, b.Amount)
+		if p := of(c.periods, b.Period); p != nil {
+			p.amount = min(p.amount, b.Amount)
 			continue
 		}
-		i := slices.IndexFunc(old, func(p *period) bool { return p.kind == b.Period })
-		if i < 0 {
-			from, to := b.Period.Bounds(now, zone)
-			c.periods = append(c.periods, &period{from: from, to: to, kind: b.Period, amount: b.Amount})
+		p := of(old, b.Period)
+		if p == nil {
+			c.serial++
+			c.periods = append(c.periods, begin(b.Period, c.serial, b.Amount, now, zone))
 			fresh = append(fresh, b.Period)
 			continue
 		}
-		p := old[i]
 		p.amount = b.Amount
 		for p.reached > 0 && p.share() < float64(Marks[p.reached-1]) { // more money: it can be used up again
 			p.reached--
 		}
-		c.periods = append(c.periods, p)
+		c.periods = append(c.periods, *p)
 	}
-	c.money.Store(len(r.Budgets) > 0)
 	return fresh
 }
 
 // period is the running period of the budget for kind, nil if there is none.
 func (c *counter) period(kind Period, now time.Time, zone *time.Location) *period {
-	for i, p := range c.periods {
-		if p.kind == kind {
+	for i := range c.periods {
+		if c.periods[i].kind == kind {
 			return c.current(i, now, zone)
 		}
 	}
@@ -93,24 +86,25 @@ func (c *counter) period(kind Period, now time.Time, zone *time.Location) *perio
 }
 
 // current is the i-th budget's period. One that is over makes room for the next:
-// what is reserved in it stays with the calls that reserved it.
+// what was reserved in it is nothing to this one.
 func (c *counter) current(i int, now time.Time, zone *time.Location) *period {
-	p := c.periods[i]
-	if p.over(now) {
-		from, to := p.kind.Bounds(now, zone)
-		p = &period{from: from, to: to, kind: p.kind, amount: p.amount, rate: p.rate, rateAt: p.rateAt}
-		c.periods[i] = p
+	p := &c.periods[i]
+	if now.UnixNano() >= p.to {
+		c.serial++
+		next := begin(p.kind, c.serial, p.amount, now, zone)
+		next.rate, next.rateAt = p.rate, p.rateAt
+		*p = next
 	}
 	return p
 }
 
-// wants is what a call needs of each window.
-func (c *counter) wants(need *Need) [rates]int64 {
-	n := [rates]int64{1, need.Input + need.Output, need.Input, need.Output}
+// wants is what a call needs of each rate.
+func (c *counter) wants(need *Need) amounts {
+	n := amounts{1, need.Input + need.Output, need.Input, need.Output}
 	if need.Soft {
-		for i, least := range [rates]int64{1, need.Input, need.Input, 0} {
-			if w := c.windows[i]; w != nil {
-				n[i] = max(min(n[i], w.limit), least)
+		for i, least := range (amounts{1, need.Input, need.Input, 0}) {
+			if limit := c.limits[i]; limit > 0 {
+				n[i] = max(min(n[i], limit), least)
 			}
 		}
 	}
@@ -124,14 +118,11 @@ func (c *counter) check(need *Need, second int64, now time.Time, zone *time.Loca
 		r.Rule, r.At = c.rule.Name, now
 		worst = worse(worst, &r)
 	}
+	c.minute.advance(second)
 	wants := c.wants(need)
-	for i, w := range c.windows {
-		if w == nil {
-			continue
-		}
-		w.advance(second)
-		if n := wants[i]; w.sum+n > w.limit {
-			refuse(Refusal{Kind: kinds[i], Limit: w.limit, Used: w.sum, Need: n, Wait: w.wait(second, n)})
+	for i, limit := range c.limits {
+		if used, n := c.minute.sums[i], wants[i]; limit > 0 && used+n > limit {
+			refuse(Refusal{Kind: kinds[i], Limit: limit, Used: used, Need: n, Wait: c.minute.wait(i, second, limit, n)})
 		}
 	}
 	if n := c.most; n > 0 && c.concurrent >= n {
@@ -147,8 +138,8 @@ func (c *counter) check(need *Need, second int64, now time.Time, zone *time.Loca
 		switch {
 		case p.reserved > 0 && p.amount-p.spent >= need.Cost: // calls under way may come to less
 			r.Wait = time.Second
-		case !p.to.IsZero() && need.Cost <= p.amount:
-			r.Wait = p.to.Sub(now)
+		case p.to != never && need.Cost <= p.amount:
+			r.Wait = time.Unix(0, p.to).Sub(now)
 		}
 		refuse(r)
 	}
@@ -157,76 +148,68 @@ func (c *counter) check(need *Need, second int64, now time.Time, zone *time.Loca
 
 // take counts what check has found room for.
 func (c *counter) take(h *hold, need *Need, second int64) {
-	wants := c.wants(need)
-	for i, w := range c.windows {
-		if w != nil {
-			w.add(second, wants[i])
-			h.rates[i] = counted{w, wants[i]}
-		}
-	}
+	h.rates = c.wants(need)
+	c.minute.add(second, &h.rates)
 	c.concurrent++
-	for i, p := range c.periods {
+	for i := range c.periods {
+		p := &c.periods[i]
 		cost := need.Cost
 		if need.Soft {
 			cost = max(min(cost, p.left()), 0)
 		}
 		p.reserved += cost
-		h.periods[i], h.costs[i] = p, cost
+		h.serials[i], h.costs[i] = p.serial, cost
 	}
 }
 
 func (c *counter) replay(second, age int64, p *Past) {
-	for i, n := range [rates]int64{1, p.Input + p.Output, p.Input, p.Output} {
-		if w := c.windows[i]; w != nil {
-			w.advance(second)
-			w.add(second-age, n)
-		}
-	}
+	c.minute.advance(second)
+	c.minute.add(second-age, &amounts{1, p.Input + p.Output, p.Input, p.Output})
 }
 
 // leave notes what is left, where it is the least.
 func (c *counter) leave(l *Left, second int64) {
-	less := func(s *Share, w *window) {
-		if w == nil {
+	less := func(s *Share, rate int) {
+		limit := c.limits[rate]
+		if limit == 0 {
 			return
 		}
-		if left := max(w.limit-w.sum, 0); s.Limit == 0 || left < s.Remaining {
-			*s = Share{Limit: w.limit, Remaining: left, Reset: w.reset(second)}
+		if left := max(limit-c.minute.sums[rate], 0); s.Limit == 0 || left < s.Remaining {
+			*s = Share{Limit: limit, Remaining: left, Reset: c.minute.reset(rate, second)}
 		}
 	}
-	less(&l.Requests, c.windows[0])
-	less(&l.Tokens, c.windows[1])
-	if c.windows[1] == nil { // clients know one number for tokens
-		less(&l.Tokens, c.windows[2])
-		less(&l.Tokens, c.windows[3])
+	less(&l.Requests, 0)
+	less(&l.Tokens, 1)
+	if c.limits[1] == 0 { // clients know one number for tokens
+		less(&l.Tokens, 2)
+		less(&l.Tokens, 3)
 	}
 }
 
 // settle replaces what was reserved by what was used, where it was reserved.
-func (h *hold) settle(v *Reservation, u *Used, second int64, now time.Time, marks []Mark) []Mark {
+func (h *hold) settle(at int64, u *Used, second int64, now time.Time, marks []Mark) []Mark {
 	c := h.c
-	for i, n := range [rates]int64{1, u.Input + u.Output, u.Input, u.Output} {
-		r := &h.rates[i]
-		if r.w == nil {
-			continue
-		}
-		r.w.advance(second)
-		r.w.add(v.at, n-r.n)
-		if n > r.n {
-			c.over[i] += n - r.n
+	c.minute.advance(second)
+	more := amounts{1, u.Input + u.Output, u.Input, u.Output}
+	for i, n := range h.rates {
+		if more[i] -= n; more[i] > 0 && c.limits[i] > 0 {
+			c.over[i] += more[i]
 		}
 	}
+	c.minute.add(at, &more)
 	c.concurrent--
-	for i, p := range h.periods {
-		if p == nil {
+	for i := range c.periods {
+		p := &c.periods[i]
+		k := slices.Index(h.serials[:], p.serial)
+		if k < 0 { // it has begun since, or was set since
 			continue
 		}
-		p.reserved -= h.costs[i]
+		p.reserved -= h.costs[k]
 		p.spent += u.Cost
 		marks = p.mark(marks, c, now)
-		p.spend(u.Cost, now)
-		if i == 0 && u.Cost > h.costs[i] {
-			c.overCost += u.Cost - h.costs[i]
+		p.spend(u.Cost, now.UnixNano())
+		if k == 0 && u.Cost > h.costs[k] {
+			c.overCost += u.Cost - h.costs[k]
 		}
 	}
 	return marks
@@ -236,18 +219,19 @@ func (c *counter) live(second int64, now time.Time, zone *time.Location) call.Li
 	r := &c.rule
 	l := call.LiveLimit{Rule: r.Name, Key: r.Match.Key, Team: r.Match.Team, Requested: r.Match.Requested, Provider: r.Match.Provider, Model: r.Match.Model,
 		Concurrent: call.LiveRate{Limit: r.Concurrent, Used: c.concurrent}, Refused: c.refused, OverTokens: max(c.over[1], c.over[2], c.over[3]), OverCost: c.overCost}
+	c.minute.advance(second)
 	for i, to := range [rates]*call.LiveRate{&l.Requests, &l.Tokens, &l.Input, &l.Output} {
-		if w := c.windows[i]; w != nil {
-			w.advance(second)
-			*to = call.LiveRate{Limit: w.limit, Used: w.sum}
+		if limit := c.limits[i]; limit > 0 {
+			*to = call.LiveRate{Limit: limit, Used: c.minute.sums[i]}
 		}
 	}
 	for i := range c.periods {
 		p := c.current(i, now, zone)
-		b := call.LiveBudget{Amount: p.amount, Period: string(p.kind), From: p.from, To: p.to, Spent: p.spent, Reserved: p.reserved}
+		from, to := p.kind.Bounds(now, zone)
+		b := call.LiveBudget{Amount: p.amount, Period: string(p.kind), From: from, To: to, Spent: p.spent, Reserved: p.reserved}
 		if left := p.amount - p.spent; left <= 0 {
 			b.Exhausted = now
-		} else if rate := p.decay(now); rate > 0 {
+		} else if rate := p.decay(now.UnixNano()); rate > 0 {
 			if s := float64(left) / rate; s < 100*365*86400 {
 				b.Exhausted = now.Add(time.Duration(s) * time.Second)
 			}

@@ -13,6 +13,7 @@
 package limit
 
 import (
+	"encoding/binary"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -55,15 +56,6 @@ func (m *Match) fields() (f field) {
 		}
 	}
 	return f
-}
-
-func (m Match) only(f field) Match {
-	for i, s := range [...]*string{&m.Key, &m.Team, &m.Requested, &m.Provider, &m.Model} {
-		if f&(1<<i) == 0 {
-			*s = ""
-		}
-	}
-	return m
 }
 
 // A Rule bounds all that a Match names together.
@@ -120,9 +112,31 @@ type Limiter struct {
 
 // A table is who is bound by what; it is replaced as a whole.
 type table struct {
-	rules  map[Match]*counter
-	shapes []field // the combinations of fields that rules name
+	shapes []shape
 	order  []*counter
+}
+
+// A shape is the rules that name the same fields, by what they say of them.
+type shape struct {
+	fields field
+	rules  map[string]bound
+}
+
+// A bound is a rule's counter. What it says of the rule is as of its table.
+type bound struct {
+	c     *counter
+	money bool // it has a budget
+}
+
+// name appends what m says of some fields: no two Matches say the same.
+func (f field) name(to []byte, m *Match) []byte {
+	for i, s := range [...]string{m.Key, m.Team, m.Requested, m.Provider, m.Model} {
+		if f&(1<<i) != 0 {
+			to = append(to, s...)
+			to = binary.LittleEndian.AppendUint32(to, uint32(len(s)))
+		}
+	}
+	return to
 }
 
 // A Mark says that so much of a budget is spent for the first time in a period.
@@ -155,22 +169,28 @@ func New(zone *time.Location, marked func(Mark)) *Limiter {
 func (l *Limiter) Set(rules []Rule) (fresh []Fresh) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	old := l.table.Load()
-	t := &table{rules: make(map[Match]*counter, len(rules))}
+	before := map[Match]*counter{}
+	for _, c := range l.table.Load().order {
+		before[c.rule.Match] = c
+	}
+	t := &table{}
 	for i := range rules {
 		r := &rules[i]
-		c := old.rules[r.Match]
+		c := before[r.Match]
 		if c == nil || c.rule.Name != r.Name {
-			c = &counter{}
+			c = newCounter()
 		}
 		for _, p := range c.set(r, l.zone, time.Now()) {
 			fresh = append(fresh, Fresh{*r, p})
 		}
-		t.rules[r.Match] = c
 		t.order = append(t.order, c)
-		if f := r.Match.fields(); !slices.Contains(t.shapes, f) {
-			t.shapes = append(t.shapes, f)
+		f := r.Match.fields()
+		k := slices.IndexFunc(t.shapes, func(s shape) bool { return s.fields == f })
+		if k < 0 {
+			k = len(t.shapes)
+			t.shapes = append(t.shapes, shape{f, map[string]bound{}})
 		}
+		t.shapes[k].rules[string(f.name(nil, &r.Match))] = bound{c, len(r.Budgets) > 0}
 	}
 	l.table.Store(t)
 	return fresh
@@ -185,50 +205,53 @@ type Fresh struct {
 // Rules are the rules that bind a Subject: what to ask of them is the caller's
 // to find out first.
 type Rules struct {
-	l        *Limiter
-	counters []*counter
-	Money    bool // any of them has a budget: a Need must tell its cost
+	v     *Reservation // to be; nil without a rule
+	Money bool         // any of them has a budget: a Need must tell its cost
 }
 
 // Find is the rules that bind a call, or an attempt if s names a provider or a
 // model: then only those that name one too.
-func (l *Limiter) Find(s Subject) Rules {
-	r := Rules{l: l}
-	t := l.table.Load()
-	if len(t.rules) == 0 {
-		return r
-	}
-	r.counters = make([]*counter, 0, 4)
+func (l *Limiter) Find(s Subject) (r Rules) {
 	has, attempt := s.fields(), s.Provider != "" || s.Model != ""
-	for _, f := range t.shapes {
-		if f&^has != 0 || (f&ofAttempt != 0) != attempt {
+	var room [128]byte
+	shapes := l.table.Load().shapes
+	for i := range shapes {
+		of := &shapes[i]
+		if of.fields&^has != 0 || (of.fields&ofAttempt != 0) != attempt {
 			continue
 		}
-		if c := t.rules[s.only(f)]; c != nil {
-			r.counters = append(r.counters, c)
-			r.Money = r.Money || c.money.Load()
+		b, ok := of.rules[string(of.fields.name(room[:0], &s))]
+		if !ok {
+			continue
 		}
+		if r.v == nil {
+			r.v = &Reservation{l: l}
+			r.v.held = r.v.few[:0]
+		}
+		r.v.held = append(r.v.held, hold{c: b.c})
+		r.Money = r.Money || b.money
 	}
 	return r
 }
 
 // Any reports whether there is a rule at all.
-func (r *Rules) Any() bool { return len(r.counters) > 0 }
+func (r *Rules) Any() bool { return r.v != nil }
 
 // A Reservation is room that a call has. nil is one that no rule bounds.
 type Reservation struct {
 	l    *Limiter
 	at   int64 // second
 	held []hold
+	few  [2]hold // of held, mostly
 	left Left
 }
 
 // A hold is what a Reservation has of one counter.
 type hold struct {
 	c       *counter
-	rates   [rates]counted
-	periods [maxBudgets]*period
+	rates   amounts
 	costs   [maxBudgets]llm.Nano
+	serials [maxBudgets]uint32 // of the periods that costs are reserved in; 0: none
 }
 
 // maxBudgets is how many budgets a rule may have: one a Period.
@@ -248,31 +271,36 @@ type Share struct {
 
 // Check is what Reserve would refuse now, nil if nothing. It counts nothing.
 func (r Rules) Check(need Need) (refusal *Refusal) {
-	if len(r.counters) == 0 {
+	if r.v == nil {
 		return nil
 	}
-	r.l.mu.Lock()
-	defer r.l.mu.Unlock()
+	l := r.v.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := time.Now()
-	for _, c := range r.counters {
-		refusal = worse(refusal, c.check(&need, r.l.second(now), now, r.l.zone))
+	second := l.second(now)
+	for i := range r.v.held {
+		refusal = worse(refusal, r.v.held[i].c.check(&need, second, now, l.zone))
 	}
 	return refusal
 }
 
 // Reserve makes room in every rule, or in none. What is refused is not counted.
+// It may be called until it has made room.
 func (r Rules) Reserve(need Need) (*Reservation, *Refusal) {
-	if len(r.counters) == 0 {
+	v := r.v
+	if v == nil {
 		return nil, nil
 	}
 	need.Input, need.Output, need.Cost = max(need.Input, 0), max(need.Output, 0), max(need.Cost, 0)
-	l := r.l
+	l := v.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	second := l.second(now)
 	var refusal *Refusal
-	for _, c := range r.counters {
+	for i := range v.held {
+		c := v.held[i].c
 		refused := c.check(&need, second, now, l.zone)
 		if refused != nil {
 			c.refused++
@@ -282,11 +310,11 @@ func (r Rules) Reserve(need Need) (*Reservation, *Refusal) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	v := &Reservation{l: l, at: second, held: make([]hold, len(r.counters))}
-	for i, c := range r.counters {
-		v.held[i].c = c
-		c.take(&v.held[i], &need, second)
-		c.leave(&v.left, second)
+	v.at = second
+	for i := range v.held {
+		h := &v.held[i]
+		h.c.take(h, &need, second)
+		h.c.leave(&v.left, second)
 	}
 	return v, nil
 }
@@ -307,9 +335,10 @@ func (v *Reservation) Settle(u Used) {
 	l := v.l
 	l.mu.Lock()
 	now := time.Now()
+	second := l.second(now)
 	var marks []Mark
 	for i := range v.held {
-		marks = v.held[i].settle(v, &u, l.second(now), now, marks)
+		marks = v.held[i].settle(v.at, &u, second, now, marks)
 	}
 	if len(marks) > 0 {
 		l.told = append(l.told, marks...)
@@ -348,8 +377,10 @@ func (l *Limiter) Replay(past []Past) {
 		if age >= buckets {
 			continue
 		}
-		for _, c := range l.Find(p.Subject).counters {
-			c.replay(second, age, p)
+		if r := l.Find(p.Subject); r.Any() {
+			for _, h := range r.v.held {
+				h.c.replay(second, age, p)
+			}
 		}
 	}
 }
@@ -414,7 +445,8 @@ func (l *Limiter) Spending() []Running {
 		now := time.Now()
 		for i := range c.periods {
 			p := c.current(i, now, l.zone)
-			list = append(list, Running{Rule: c.rule.Name, Match: c.rule.Match, Period: p.kind, From: p.from, Spent: p.spent})
+			from, _ := p.kind.Bounds(now, l.zone)
+			list = append(list, Running{Rule: c.rule.Name, Match: c.rule.Match, Period: p.kind, From: from, Spent: p.spent})
 		}
 		l.mu.Unlock()
 	}

@@ -143,11 +143,12 @@ func schedule(t *testing.T, seed uint64) {
 			continue
 		}
 		var bound []int
+		var budgets [][]Budget
 		for i := range rules {
 			if !binds(rules[i].Match, s) {
 				continue
 			}
-			bound = append(bound, i)
+			bound, budgets = append(bound, i), append(budgets, rules[i].Budgets)
 			g := ledgers[rules[i].Name]
 			g.at, g.tokens = append(g.at, began), append(g.tokens, need.Input+need.Output)
 			g.open++
@@ -179,12 +180,9 @@ func schedule(t *testing.T, seed uint64) {
 				if need.Soft {
 					g.under += used.Output
 				}
-				for b, at := range hold.held[k].periods {
-					if at == nil {
-						continue
-					}
-					from, _ := at.kind.Bounds(began, zone)
-					key := from.Add(time.Duration(len(at.kind))) // a day and a week may begin together
+				for b, of := range budgets[k] {
+					from, _ := of.Period.Bounds(began, zone)
+					key := from.Add(time.Duration(len(of.Period))) // a day and a week may begin together
 					g.spent[key] += used.Cost
 					g.overCost[key] += max(used.Cost-hold.held[k].costs[b], 0)
 				}

@@ -36,17 +36,28 @@ func (p Period) Bounds(t time.Time, zone *time.Location) (from, to time.Time) {
 }
 
 // A period is what is spent of a budget in one of its periods. A call belongs
-// to the period in which it begins.
+// to the period in which it begins. What every call looks at stands first.
 type period struct {
 	amount   llm.Nano
 	spent    llm.Nano
 	reserved llm.Nano
-	reached  int // of Marks: how many have been told
-	to       time.Time
-	rate     float64   // nano-USD a second, averaged over rateTime
-	rateAt   time.Time // of rate; it goes on from one period to the next
-	from     time.Time
+	to       int64   // Unix nanoseconds; never, for Total
+	rate     float64 // nano-USD a second, averaged over rateTime …
+	rateAt   int64   // … as of these Unix nanoseconds; it goes on from one period to the next
+	serial   uint32  // of the counter: which of its periods this is; from 1 on
+	reached  int32   // of Marks: how many have been told
 	kind     Period
+}
+
+const never = math.MaxInt64
+
+// begin is the period of a kind that holds now.
+func begin(kind Period, serial uint32, amount llm.Nano, now time.Time, zone *time.Location) period {
+	p := period{amount: amount, serial: serial, kind: kind, to: never}
+	if _, to := kind.Bounds(now, zone); !to.IsZero() {
+		p.to = to.UnixNano()
+	}
+	return p
 }
 
 // rateTime is the time over which spending is averaged to tell how long a
@@ -54,28 +65,26 @@ type period struct {
 const rateTime = time.Hour
 
 // spend takes a cost into the average.
-func (p *period) spend(cost llm.Nano, now time.Time) {
+func (p *period) spend(cost llm.Nano, now int64) {
 	p.rate = p.decay(now) + float64(cost)/rateTime.Seconds()
 	p.rateAt = now
 }
 
 // decay is the average as it is now: it forgets by half in rateTime × ln 2.
-func (p *period) decay(now time.Time) float64 {
-	age := now.Sub(p.rateAt)
+func (p *period) decay(now int64) float64 {
+	age := now - p.rateAt
 	if p.rate == 0 || age <= 0 {
 		return p.rate
 	}
-	return p.rate * math.Exp(-age.Seconds()/rateTime.Seconds())
+	return p.rate * math.Exp(-float64(age)/float64(rateTime))
 }
-
-func (p *period) over(now time.Time) bool { return !p.to.IsZero() && !now.Before(p.to) }
 
 // left is what may still be reserved; negative if too much is spent.
 func (p *period) left() llm.Nano { return p.amount - p.spent - p.reserved }
 
 // mark appends the marks that spending has just passed.
 func (p *period) mark(to []Mark, c *counter, now time.Time) []Mark {
-	for p.reached < len(Marks) && p.share() >= float64(Marks[p.reached]) {
+	for int(p.reached) < len(Marks) && p.share() >= float64(Marks[p.reached]) {
 		to = append(to, Mark{Rule: c.rule.Name, Budget: Budget{p.amount, p.kind}, Percent: Marks[p.reached], Spent: p.spent, At: now})
 		p.reached++
 	}
