@@ -1,10 +1,10 @@
 // Command bench measures what a gateway costs on this machine: it runs nginx's
-// proxy_pass, a bare httputil.ReverseProxy and sheepgate serve side by side in
-// front of one mock upstream, in short interleaved rounds, and prints CPU per
-// request, added latency and memory as ratios. Ratios travel between machines;
-// the absolute figures do not.
+// proxy_pass, a bare httputil.ReverseProxy and sheepgate serve, with limits and
+// without, side by side in front of one mock upstream, in short interleaved
+// rounds, and prints CPU per request, added latency and memory as ratios. Ratios
+// travel between machines; the absolute figures do not.
 //
-//	go run ./bench            # everything, about four minutes
+//	go run ./bench            # everything, about five minutes
 //	go run ./bench -quick     # a look, a good minute
 //
 // Afterwards it compares the books: the answers that its clients read whole,
@@ -50,7 +50,7 @@ func main() {
 	flag.DurationVar(&p.pace, "pace", 20*time.Millisecond, "between two events of a stream")
 	flag.IntVar(&p.open, "open", 2000, "streams held open for the memory figure")
 	flag.StringVar(&p.binary, "sheepgate", "", "a built sheepgate; empty builds ./cmd/sheepgate")
-	flag.StringVar(&p.only, "only", "", "measure this subject and the direct way alone: nginx, reverseproxy or sheepgate")
+	flag.StringVar(&p.only, "only", "", "measure this subject and the direct way alone: nginx, reverseproxy, sheepgate or \"no limits\"")
 	flag.Parse()
 	if *quick {
 		p.rounds, p.round, p.events = 2, 1500*time.Millisecond, 50

@@ -71,6 +71,7 @@ func targets(w io.Writer, by map[string]*subject) {
 	line("CPU a request at 2 KB", ratio(by["nginx"], s, smallCost), 5, "× nginx")
 	line("CPU a request at 100 KB", ratio(by["nginx"], s, largeCost), 4.5, "× nginx")
 	line("CPU a request at 2 KB", ratio(by["reverseproxy"], s, smallCost), 0.8, "× bare ReverseProxy")
+	line("CPU a request at 2 KB, with limits", ratio(by[unlimited], s, smallCost), 1.05, "× without")
 	line("CPU an event of a stream", ratio(by["nginx"], s, eventCost), 2.5, "× nginx")
 	line("memory with the open streams", s.open, 200, " MiB")
 	line("memory at rest", s.rest, 60, " MiB")

@@ -39,6 +39,9 @@ type sample struct {
 
 const benchKey, adminKey = "bench-key-of-this-run-only", "bench-admin-of-this-run-only"
 
+// unlimited is the subject without limits.
+const unlimited = "no limits"
+
 // startSubjects starts what is there. What is not is left out, with a line.
 func startSubjects(ctx context.Context, dir, upstream string, p plan) []*subject {
 	subjects := []*subject{{name: "direct", addr: upstream}}
@@ -46,7 +49,7 @@ func startSubjects(ctx context.Context, dir, upstream string, p plan) []*subject
 		name  string
 		start func(ctx context.Context, dir, upstream string, p plan) (*proc, error)
 	}{
-		{"nginx", startNginx}, {"reverseproxy", startReverseProxy}, {"sheepgate", startSheepgate},
+		{"nginx", startNginx}, {"reverseproxy", startReverseProxy}, {"sheepgate", startSheepgate}, {unlimited, startUnlimited},
 	} {
 		if p.only != "" && p.only != s.name {
 			continue
@@ -131,12 +134,25 @@ admin_key: env:SHEEPGATE_ADMIN_KEY
 providers:
   bench: { type: openai, base_url: "http://%s/v1", key: x }
 keys:
-  bench: { key: env:SHEEPGATE_BENCH_KEY, team: bench, budget: $1000000/month, limits: { rpm: 100000000, tpm: 100000000000, concurrent: 10000 } }
+  bench: { key: env:SHEEPGATE_BENCH_KEY, team: bench%s }
 `
 
 // startSheepgate runs the real program with everything that it does by default,
 // a key with limits and a budget, and its store.
 func startSheepgate(ctx context.Context, dir, upstream string, p plan) (*proc, error) {
+	return serveSheepgate(ctx, dir, upstream, p, ", budget: $1000000/month, limits: { rpm: 100000000, tpm: 100000000000, concurrent: 10000 }")
+}
+
+// startUnlimited is the same with a key that nothing bounds.
+func startUnlimited(ctx context.Context, dir, upstream string, p plan) (*proc, error) {
+	return serveSheepgate(ctx, dir, upstream, p, "")
+}
+
+func serveSheepgate(ctx context.Context, dir, upstream string, p plan, bounds string) (*proc, error) {
+	dir, err := os.MkdirTemp(dir, "sheepgate")
+	if err != nil {
+		return nil, err
+	}
 	if p.binary == "" {
 		p.binary = filepath.Join(dir, "sheepgate")
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", p.binary, "./cmd/sheepgate")
@@ -150,7 +166,7 @@ func startSheepgate(ctx context.Context, dir, upstream string, p plan) (*proc, e
 		return nil, err
 	}
 	conf := filepath.Join(dir, "sheepgate.yaml")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, sheepgateConf, addr, filepath.Join(dir, "data"), upstream), 0o600); err != nil {
+	if err := os.WriteFile(conf, fmt.Appendf(nil, sheepgateConf, addr, filepath.Join(dir, "data"), upstream, bounds), 0o600); err != nil {
 		return nil, err
 	}
 	env := append(os.Environ(), "SHEEPGATE_ADMIN_KEY="+adminKey, "SHEEPGATE_BENCH_KEY="+benchKey)
