@@ -24,8 +24,6 @@ const (
 	writers = 16                     // clients at once
 )
 
-// kills is how often TestKill kills: SHEEPGATE_KILLS, else 100 with CI=true
-// and 10 without.
 // allowed is grace, or SHEEPGATE_GRACE for a machine that is busy elsewhere:
 // there 200 ms may pass before anybody runs at all.
 func allowed(t *testing.T) time.Duration {
@@ -41,6 +39,8 @@ func allowed(t *testing.T) time.Duration {
 	return d
 }
 
+// kills is how often TestKill kills: SHEEPGATE_KILLS, else 100 with CI=true
+// and 10 without.
 func kills(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("SHEEPGATE_KILLS")
@@ -81,6 +81,7 @@ type ledger struct {
 	offered  map[string]bool    // lines that were sent at all
 	firsts   []time.Duration    // from a start to the first answer
 	late     int                // answers that ended within the grace before a kill, and were lost
+	lives    []*life            // all that have been compared
 }
 
 // A life is what happened between a start and its kill.
@@ -90,6 +91,9 @@ type life struct {
 	ending  time.Time // from when on an answer may break off
 	killed  time.Time
 	grace   time.Duration
+
+	until time.Time         // of the rows: the start after the kill
+	rows  map[string]string // as they were first read
 }
 
 // TestKill kills the server at random points of serving, starting and
@@ -106,6 +110,7 @@ func TestKill(t *testing.T) {
 	l := &ledger{begun: time.Now(), told: map[string]*answer{}, rows: map[string]string{}, imported: map[string]bool{}, offered: map[string]bool{}}
 	imp := &importer{r: rand.New(rand.NewPCG(seed, 1)), base: l.begun.Add(-72 * time.Hour)}
 	var last *life
+	whole := 25
 	for i := range n {
 		if i%10 == 3 { // killed while it starts
 			p := s.launch(t)
@@ -116,8 +121,11 @@ func TestKill(t *testing.T) {
 		p := s.start(t)
 		probe := l.admit(t, p)
 		l.compare(t, p, last)
-		if i%25 == 24 {
+		l.again(t, p, r)
+		if i == whole { // each time twice as many: all of it takes as long as the last
 			l.compareAll(t, p)
+			whole *= 2
+			t.Logf("%d kills, %d rows", i, len(l.rows))
 		}
 		if t.Failed() {
 			t.Fatalf("after %d kills of %d; the log of the life after:\n%s", i, n, p.log.String())
@@ -198,6 +206,8 @@ func (l *ledger) compare(t *testing.T, p *process, was *life) {
 	}
 	l.merge(t, rows)
 	l.count(t, p, was.started, p.started, rows)
+	was.until, was.rows, was.answers = p.started, rows, nil
+	l.lives = append(l.lives, was)
 	imported := 0
 	for id := range l.imported { // a few, for all are looked at now and then
 		var c call.Call
@@ -206,6 +216,23 @@ func (l *ledger) compare(t *testing.T, p *process, was *life) {
 			break
 		}
 	}
+}
+
+// again reads the rows of one life of long ago: they are what they were.
+func (l *ledger) again(t *testing.T, p *process, r *rand.Rand) {
+	t.Helper()
+	if len(l.lives) == 0 {
+		return
+	}
+	was := l.lives[r.IntN(len(l.lives))]
+	rows := p.rows(t, was.started, was.until)
+	l.merge(t, rows)
+	for id, row := range was.rows {
+		if _, ok := rows[id]; !ok {
+			t.Errorf("call %s was read before and is gone: %s", id, row)
+		}
+	}
+	l.count(t, p, was.started, was.until, rows)
 }
 
 // compareAll holds everything that is stored against everything that must be.
