@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -67,6 +68,54 @@ type conn struct {
 	began time.Time    // of the body
 	read  int64        // bytes of it
 	renew time.Time    // when the deadline for writing is set again
+
+	until readDeadline
+}
+
+// A readDeadline is set when somebody reads: the server sets six a request, and
+// most of them are over before anything is read.
+type readDeadline struct {
+	mu      sync.Mutex
+	reading bool
+	want    time.Time
+	set     time.Time // of the connection
+}
+
+// readNet reads from the network.
+func (c *conn) readNet(p []byte) (int, error) {
+	d := &c.until
+	d.mu.Lock()
+	err := d.apply(c.Conn)
+	d.reading = err == nil
+	d.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	d.mu.Lock()
+	d.reading = false
+	d.mu.Unlock()
+	return n, err
+}
+
+func (d *readDeadline) apply(c net.Conn) error {
+	if d.want.Equal(d.set) {
+		return nil
+	}
+	d.set = d.want
+	return c.SetReadDeadline(d.want)
+}
+
+// readUntil sets the deadline of the read that is under way, or of the next.
+func (c *conn) readUntil(t time.Time) error {
+	d := &c.until
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.want = t
+	if d.reading {
+		return d.apply(c.Conn)
+	}
+	return nil
 }
 
 // nonsense is a line that net/http refuses wherever it stands in a request.
@@ -93,7 +142,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	var err error
 	if n = copy(p, c.ahead); n > 0 {
 		c.ahead = c.ahead[n:]
-	} else if n, err = c.Conn.Read(p); n == 0 {
+	} else if n, err = c.readNet(p); n == 0 {
 		return n, err
 	}
 	if ok := c.guard.scan(p[:n]); ok < n {
@@ -115,7 +164,7 @@ const maxAhead = 16 << 10
 // comes is kept for later, as far as there is room.
 func (c *conn) watch(p []byte) error {
 	for len(c.ahead) < maxAhead {
-		n, err := c.Conn.Read(p)
+		n, err := c.readNet(p)
 		c.ahead = append(c.ahead, p[:n]...)
 		if err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) { // the server's word that it is done
@@ -152,7 +201,7 @@ func (c *conn) setDeadline() {
 	}
 	d := c.began.Add(bodyTime + time.Duration(c.read>>20)*bodyTimeMiB)
 	if n := d.UnixNano(); n != c.ours.Load() {
-		_ = c.Conn.SetReadDeadline(d) // as above
+		_ = c.readUntil(d) // as above
 		c.ours.Store(n)
 	}
 }
@@ -164,7 +213,12 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	if c.body.Load() && t.After(time.Now().Add(time.Hour)) {
 		c.own.Store(true)
 	}
-	return c.Conn.SetReadDeadline(t)
+	return c.readUntil(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // Write implements net.Conn.

@@ -24,12 +24,13 @@ const (
 // still, a gigabyte.
 const maxCalls = 25_000
 
-// While many requests are under way most memory is theirs, stays so, and is
-// small beside what it takes to look through it: the collector then lets less
-// garbage gather. In per cent of what is live.
+// The room that the collector leaves for garbage, in per cent of what is live.
+// What is live is little, some MiB, and collecting often costs more than memory
+// does; but while many requests are under way most memory is theirs and stays
+// so, and to look through it is small beside what they did to get there.
 const (
 	manyCalls  = 1000
-	usualRoom  = 100
+	usualRoom  = 200
 	littleRoom = 12
 )
 
@@ -41,7 +42,7 @@ type memory struct {
 	mu      sync.Mutex
 	checked atomic.Int64 // Unix nanoseconds
 	share   atomic.Int64 // per mille
-	frugal  bool         // littleRoom is in force
+	room    int          // that is in force; 0: the runtime's own
 	cycles  uint64       // of garbage collection, when before was noted
 	before  int64        // bodies then
 	samples []metrics.Sample
@@ -53,12 +54,12 @@ const sampleEvery = 20 * time.Millisecond
 // adapt gives the collector the room that n requests under way leave it, unless
 // the operator has said how much that is (GOGC).
 func (m *memory) adapt(n int64) {
-	if many := n >= manyCalls; many != m.frugal && os.Getenv("GOGC") == "" {
-		m.frugal = many
-		room := usualRoom
-		if many {
-			room = littleRoom
-		}
+	room := usualRoom
+	if n >= manyCalls {
+		room = littleRoom
+	}
+	if room != m.room && os.Getenv("GOGC") == "" {
+		m.room = room
 		debug.SetGCPercent(room)
 	}
 }

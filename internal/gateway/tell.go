@@ -23,24 +23,44 @@ func (x *exchange) tellLimits(refusal *limit.Refusal) {
 		case limit.Concurrent, limit.Money: // clients know no header for these
 		}
 	}
+	requests, tokens := &otherRequests, &otherTokens
+	if x.in.dialect == provider.Anthropic {
+		requests, tokens = &anthropicRequests, &anthropicTokens
+	}
 	h := x.w.Header()
 	if left.Requests.Limit > 0 {
-		x.tellShare(h, "Requests", left.Requests)
+		requests.tell(h, left.Requests)
 	}
 	if left.Tokens.Limit > 0 {
-		x.tellShare(h, "Tokens", left.Tokens)
+		tokens.tell(h, left.Tokens)
 	}
 }
 
-func (x *exchange) tellShare(h http.Header, name string, s limit.Share) {
-	limit, remaining := strconv.FormatInt(s.Limit, 10), strconv.FormatInt(s.Remaining, 10)
-	if x.in.dialect == provider.Anthropic {
-		h["Anthropic-Ratelimit-"+name+"-Limit"] = []string{limit}
-		h["Anthropic-Ratelimit-"+name+"-Remaining"] = []string{remaining}
-		h["Anthropic-Ratelimit-"+name+"-Reset"] = []string{time.Now().Add(s.Reset).UTC().Format(time.RFC3339)}
-		return
+// shareNames are the headers of a limit, its rest, and when all of it is back.
+type shareNames [3]string
+
+var (
+	anthropicRequests = shareNames{"Anthropic-Ratelimit-Requests-Limit", "Anthropic-Ratelimit-Requests-Remaining", "Anthropic-Ratelimit-Requests-Reset"}
+	anthropicTokens   = shareNames{"Anthropic-Ratelimit-Tokens-Limit", "Anthropic-Ratelimit-Tokens-Remaining", "Anthropic-Ratelimit-Tokens-Reset"}
+	otherRequests     = shareNames{"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests"}
+	otherTokens       = shareNames{"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens"}
+)
+
+// tell puts a share into h.
+func (names *shareNames) tell(h http.Header, s limit.Share) {
+	var room [96]byte
+	b := strconv.AppendInt(room[:0], s.Limit, 10)
+	first := len(b)
+	b = strconv.AppendInt(b, s.Remaining, 10)
+	second := len(b)
+	if names == &anthropicRequests || names == &anthropicTokens {
+		b = time.Now().Add(s.Reset).UTC().AppendFormat(b, time.RFC3339)
+	} else {
+		b = append(b, s.Reset.Truncate(time.Millisecond).String()...)
 	}
-	h["X-Ratelimit-Limit-"+name] = []string{limit}
-	h["X-Ratelimit-Remaining-"+name] = []string{remaining}
-	h["X-Ratelimit-Reset-"+name] = []string{s.Reset.Truncate(time.Millisecond).String()}
+	text := string(b)
+	values := [...]string{text[:first], text[first:second], text[second:]}
+	for i, name := range names {
+		h[name] = values[i : i+1 : i+1]
+	}
 }
