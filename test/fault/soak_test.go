@@ -1,7 +1,9 @@
 package fault
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,11 +14,53 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sheepgate/sheepgate/internal/call"
+	"github.com/sheepgate/sheepgate/internal/llm"
 )
+
+// long is a soak after which memory is what it was.
+const long = 2 * time.Minute
+
+// fill imports as many Calls as a segment holds, so that all that the store
+// holds back becomes one.
+func (g *gateway) fill(t *testing.T) {
+	t.Helper()
+	at := time.Now().Add(-time.Hour).UTC().Truncate(time.Microsecond)
+	for range 25 {
+		var lines bytes.Buffer
+		for range 4000 {
+			at = at.Add(time.Millisecond)
+			line, err := json.Marshal(&call.Call{ID: call.NewID(at), StartedAt: at, Origin: call.OriginImport, Key: "old", Ingress: "openai.chat", Provider: "openai", Model: "gpt-4.1",
+				Status: call.Success, HTTPStatus: 200, Usage: llm.Usage{Source: llm.UsageUpstream, Input: 10, Output: 10}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines.Write(append(line, '\n'))
+		}
+		req, err := http.NewRequest("POST", g.url+"/api/v1/import", &lines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+adminKey)
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK || !bytes.Contains(said, []byte(`"added":4000`)) {
+			t.Fatalf("import: %d %s", res.StatusCode, said)
+		}
+	}
+}
 
 // TestSoak keeps a server busy with every fault by chance, and with clients
 // that leave: SHEEPGATE_SOAK says how long. Afterwards its memory, goroutines
-// and descriptors are what they were once it was warm, to within 5 %.
+// and descriptors are what they were once it was warm, to within 5 %. What the
+// store holds back until a segment is full, 100,000 Calls or an hour, is no
+// leak: a long soak fills one before it measures. Nor is what the runtime has
+// free and returns to the system bit by bit: what is held is the rest of VmRSS.
 func TestSoak(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has memory of its own")
@@ -79,6 +123,9 @@ func TestSoak(t *testing.T) {
 		wg.Wait()
 	}
 	rest := func() map[string]float64 {
+		if length >= long {
+			g.fill(t)
+		}
 		http.DefaultClient.CloseIdleConnections()
 		transport.CloseIdleConnections()
 		for n := 0; n < 300 && g.metrics(t).sum("holysheep_in_flight") > 0; n++ {
@@ -90,7 +137,8 @@ func TestSoak(t *testing.T) {
 			time.Sleep(length / 100)
 			now := g.metrics(t)
 			now["VmRSS"] = g.memory(t, "VmRSS")
-			for _, name := range []string{"VmRSS", "go_goroutines", "process_open_fds"} {
+			now["held"] = now["VmRSS"] - (now["go_memstats_heap_idle_bytes"] - now["go_memstats_heap_released_bytes"])
+			for _, name := range []string{"held", "VmRSS", "go_goroutines", "process_open_fds"} {
 				if v, ok := least[name]; !ok || now[name] < v {
 					least[name] = now[name]
 				}
@@ -104,10 +152,10 @@ func TestSoak(t *testing.T) {
 	cold := rest()
 	t.Logf("%d requests, of which %d left early; warm %v, at the end %v", asked.Load(), left.Load(), warm, cold)
 	slacks := map[string]float64{"go_goroutines": 2, "process_open_fds": 2}
-	if length < 5*time.Minute { // too short to be warm
-		slacks["VmRSS"] = 8 * mib
+	if length < long { // too short to be warm
+		slacks["held"] = 8 * mib
 	}
-	for _, name := range []string{"VmRSS", "go_goroutines", "process_open_fds"} {
+	for _, name := range []string{"held", "go_goroutines", "process_open_fds"} {
 		slack := slacks[name]
 		if cold[name] > warm[name]*1.05+slack {
 			t.Errorf("%s: %v when it was warm, %v at the end", name, warm[name], cold[name])
