@@ -100,48 +100,78 @@ func (l *ledger) forget(fresh []limit.Fresh) {
 	}
 }
 
-// restore tells the Limiter what budgets that are fresh have spent before.
-func (l *ledger) restore(ctx context.Context, fresh []limit.Fresh) {
+// restore tells the Limiter what budgets that are fresh have spent on calls that
+// began before since, when they came into force. While serving such calls may
+// be under way: once they have all ended it is told what they came to.
+func (l *ledger) restore(ctx context.Context, fresh []limit.Fresh, since time.Time) {
 	if len(fresh) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, restoreMax)
-	defer cancel()
-	kept, err := l.state.LoadSpent(ctx)
+	kept := l.kept(ctx)
+	told := l.tell(ctx, fresh, kept, since, nil)
+	if l.stop != nil {
+		select {
+		case <-time.After(time.Until(since.Add(l.total + time.Second))):
+			told = l.tell(ctx, fresh, kept, since, told)
+		case <-l.stop: // what is not saved is read anew at the next start
+			return
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range fresh {
+		if _, ok := told[i]; !ok { // it stays pending: what it counts now must not be taken for all
+			continue
+		}
+		id := spentID(fresh[i].Rule.Name, fresh[i].Rule.Match, fresh[i].Period)
+		if l.pending[id]--; l.pending[id] <= 0 {
+			delete(l.pending, id)
+		}
+	}
+}
+
+// kept is what was saved.
+func (l *ledger) kept(ctx context.Context) map[[2]string]state.Spent {
+	list, err := l.state.LoadSpent(ctx)
 	if err != nil {
 		l.log.Error("what budgets have spent is read from the calls alone", "err", err)
 	}
 	known := map[[2]string]state.Spent{}
-	for _, s := range kept {
+	for _, s := range list {
 		known[[2]string{s.Rule, s.Period}] = s
 	}
-	var spent []limit.Spent
-	for i := range fresh {
-		r, id := &fresh[i].Rule, spentID(fresh[i].Rule.Name, fresh[i].Rule.Match, fresh[i].Period)
-		n, err := l.before(ctx, r, fresh[i].Period, known[id])
-		if err != nil { // it stays pending: what it counts now must not be taken for all
-			l.log.Error("what a budget has spent is not known: it begins anew", "rule", r.Name, "period", fresh[i].Period, "err", err)
-			continue
-		}
-		spent = append(spent, limit.Spent{Rule: r.Name, Period: fresh[i].Period, Amount: n})
-		defer func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if l.pending[id]--; l.pending[id] <= 0 {
-				delete(l.pending, id)
-			}
-		}()
-	}
-	l.limits.Restore(spent)
+	return known
 }
 
-// before is what a rule has spent in the running period.
-func (l *ledger) before(ctx context.Context, r *limit.Rule, p limit.Period, kept state.Spent) (llm.Nano, error) {
+// tell tells the Limiter what each of the budgets has spent before since, beyond
+// what it was told already. It returns all that it was told, by index.
+func (l *ledger) tell(ctx context.Context, fresh []limit.Fresh, kept map[[2]string]state.Spent, since time.Time, told map[int]llm.Nano) map[int]llm.Nano {
+	ctx, cancel := context.WithTimeout(ctx, restoreMax)
+	defer cancel()
+	now := map[int]llm.Nano{}
+	var spent []limit.Spent
+	for i := range fresh {
+		r, p := &fresh[i].Rule, fresh[i].Period
+		n, err := l.before(ctx, r, p, kept[spentID(r.Name, r.Match, p)], since)
+		if err != nil {
+			l.log.Error("what a budget has spent is not known: it begins anew", "rule", r.Name, "period", p, "err", err)
+			continue
+		}
+		now[i] = n
+		spent = append(spent, limit.Spent{Rule: r.Name, Period: p, Amount: n - told[i]})
+	}
+	l.limits.Restore(spent)
+	return now
+}
+
+// before is what a rule has spent in the running period on calls that began
+// before since.
+func (l *ledger) before(ctx context.Context, r *limit.Rule, p limit.Period, kept state.Spent, since time.Time) (llm.Nano, error) {
 	from, _ := p.Bounds(time.Now(), l.limits.Zone())
 	if kept.Rule == "" || !kept.From.Equal(from) && !(kept.From.IsZero() && from.IsZero()) {
-		return l.sum(ctx, r, from, time.Time{})
+		return l.sum(ctx, r, from, since, time.Time{})
 	}
-	n, err := l.sum(ctx, r, latest(from, kept.AsOf.Add(-l.total)), kept.AsOf)
+	n, err := l.sum(ctx, r, latest(from, kept.AsOf.Add(-l.total)), since, kept.AsOf)
 	if err != nil { // the store is away: what was saved is better than nothing
 		l.log.Error("what a budget has spent in the last seconds before the start is not known", "rule", r.Name, "period", p, "err", err)
 	}
@@ -155,9 +185,9 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// sum is what Calls of a rule cost that began at from or later and, unless it is
-// zero, ended at ended or later.
-func (l *ledger) sum(ctx context.Context, r *limit.Rule, from, ended time.Time) (llm.Nano, error) {
+// sum is what Calls of a rule cost that began at from or later and before to,
+// and, unless it is zero, ended at ended or later.
+func (l *ledger) sum(ctx context.Context, r *limit.Rule, from, to, ended time.Time) (llm.Nano, error) {
 	filter := store.Filter{"origin": {call.OriginClient}}
 	for dim, v := range map[string]string{"key": r.Match.Key, "team": r.Match.Team, "model_requested": r.Match.Requested, "provider": r.Match.Provider, "model": r.Match.Model} {
 		if v != "" {
@@ -168,14 +198,14 @@ func (l *ledger) sum(ctx context.Context, r *limit.Rule, from, ended time.Time) 
 		if from.IsZero() {
 			from = time.Unix(0, 0)
 		}
-		res, err := l.store.Query(ctx, store.Query{From: from, To: time.Now().Add(time.Hour), Filter: filter, Measures: []string{"cost_nano_usd"}})
+		res, err := l.store.Query(ctx, store.Query{From: from, To: to, Filter: filter, Measures: []string{"cost_nano_usd"}})
 		if err != nil {
 			return 0, err
 		}
 		return llm.Nano(res.Total[0].Int), nil
 	}
 	var sum llm.Nano
-	err := l.each(ctx, store.List{From: from, Filter: filter}, func(c *call.Call) {
+	err := l.each(ctx, store.List{From: from, To: to, Filter: filter}, func(c *call.Call) {
 		if !c.StartedAt.Add(c.Latency).Before(ended) {
 			sum += c.Cost
 		}
@@ -282,12 +312,13 @@ func (l *ledger) close() {
 // wait for it.
 func (s *server) setRules(ctx context.Context, c *config.Config, more []config.Key) {
 	fresh := s.limits.Set(rules(c, more))
+	since := time.Now().Truncate(time.Microsecond) // as a Call says when it began
 	s.ledger.forget(fresh)
 	if s.ledger.stop == nil { // at the start
-		s.ledger.restore(ctx, fresh)
+		s.ledger.restore(ctx, fresh, since.Add(time.Hour)) // whatever is stored, also by a clock that was ahead
 		return
 	}
 	if len(fresh) > 0 {
-		s.ledger.done.Go(func() { s.ledger.restore(context.WithoutCancel(ctx), fresh) })
+		s.ledger.done.Go(func() { s.ledger.restore(context.WithoutCancel(ctx), fresh, since) })
 	}
 }

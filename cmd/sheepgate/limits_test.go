@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -262,6 +263,73 @@ func TestReload(t *testing.T) {
 	}
 	if l := s.rule(t, "key k"); l.Concurrent.Used != 0 {
 		t.Errorf("%+v", l)
+	}
+}
+
+// TestReloadUnderWay: a budget that comes into force while calls are under way
+// counts each of them once: those that end before it knows its past, those that
+// end later, and those that began after it.
+func TestReloadUnderWay(t *testing.T) {
+	held := make(chan struct{})
+	var asked atomic.Int64
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked.Add(1)
+		if bytes.Contains(body, []byte("hold")) {
+			<-held
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"id":"1","object":"chat.completion","model":"gpt-4.1","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}`)
+	}))
+	defer up.Close()
+	text := limitsYAML(t.TempDir(), up.URL+"/v1", "budget: $9/day") + "timeouts: { total: 3s }\n"
+	s := serveFile(t, write(t, "reload.yaml", text))
+	parse := func() (*config.Config, error) {
+		c, _, err := config.Parse("reload.yaml", []byte(text), config.Options{Known: known()})
+		return c, err
+	}
+	now, err := parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reloader{s: s.server, now: now, read: parse, out: io.Discard}
+	s.reloader.Store(r)
+	for range 3 { // ended before, perhaps not yet stored
+		s.chat(t, limitsKey)
+	}
+	var wg sync.WaitGroup
+	for range 4 { // end after
+		wg.Go(func() {
+			if res, b := s.do(t, "POST", "/v1/chat/completions", limitsKey, strings.NewReader(`{"model":"openai/gpt-4.1","messages":[{"role":"user","content":"hold"}]}`)); res.StatusCode != 200 {
+				t.Errorf("%d %s", res.StatusCode, b)
+			}
+		})
+	}
+	for n := 0; asked.Load() < 7 && n < 200; n++ {
+		time.Sleep(10 * time.Millisecond)
+	}
+	text = strings.Replace(text, "$9/day", "[$9/day, $9/week]", 1)
+	if err := r.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		s.chat(t, limitsKey)
+	}
+	time.Sleep(time.Second)
+	close(held)
+	wg.Wait()
+	for n := 0; ; n++ {
+		b := s.rule(t, "key k").Budgets
+		if len(b) != 2 || b[0].Spent != 12*aCall || b[1].Spent > 12*aCall {
+			t.Fatalf("%+v after 12 calls of %d", b, aCall)
+		}
+		if b[1].Spent == 12*aCall {
+			break
+		}
+		if n == 100 {
+			t.Fatalf("the week has spent %v of %v", b[1].Spent, b[0].Spent)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
