@@ -24,8 +24,8 @@ import (
 )
 
 // demoConfig is an ordinary configuration whose providers are the simulated
-// one, each at its own path and in its own dialect. What is in the last
-// argument are the keys of the simulated applications.
+// one, each at its own path and in its own dialect. The last arguments are the
+// keys of the simulated applications and how many calls a minute there are.
 const demoConfig = `
 listen: %q
 data: %q
@@ -37,17 +37,21 @@ providers:
   deepseek:  { base_url: %[4]s/deepseek/v1, key: simulated-provider }
   local:     { type: openai, base_url: %[4]s/v1, key: simulated-provider }
 models:
-  fast:  { use: [gemini/gemini-2.5-flash, deepseek/deepseek-chat] }
-  smart: { use: [anthropic/claude-sonnet-4-5, openai/gpt-4.1] }
+  fast:  { use: [gemini/gemini-2.5-flash, deepseek/deepseek-chat], limits: { rpm: %[7]d } }
+  smart: { use: [anthropic/claude-sonnet-4-5, openai/gpt-4.1], limits: { rpm: %[7]d } }
+teams:
+  commerce: { budget: $150/month, limits: { rpm: %[7]d } }
+  finance:  { budget: $400/month, limits: { rpm: %[7]d } }
+  platform: { budget: $90/month, limits: { concurrent: 50 } }
 keys:
   demo: { key: %[5]q, team: demo }
 %[6]s`
 
 // demoApps are the keys that the simulated applications call with, and their
 // teams.
-var demoApps = []demoApp{{"support", "commerce"}, {"search", "commerce"}, {"reports", "finance"}, {"editor", "platform"}}
+var demoApps = []demoApp{{"support", "commerce", "$100/month"}, {"search", "commerce", "$75/month"}, {"reports", "finance", "$40/day"}, {"editor", "platform", "$12/day"}}
 
-type demoApp struct{ key, team string }
+type demoApp struct{ key, team, budget string }
 
 // demoModels are what the applications ask for, the favourite first.
 var demoModels = []string{"gpt-4.1", "claude-sonnet-4-5", "gemini-2.5-flash", "deepseek-chat", "smart", "fast", "local/qwen3-8b"}
@@ -111,9 +115,9 @@ func demo(ctx context.Context, e *env, o demoOptions) (err error) {
 	list := ""
 	for _, a := range demoApps {
 		apps = append(apps, state.NewKey())
-		list += fmt.Sprintf("  %s: { key: %q, team: %s }\n", a.key, apps[len(apps)-1], a.team)
+		list += fmt.Sprintf("  %s: { key: %q, team: %s, budget: %s }\n", a.key, apps[len(apps)-1], a.team, a.budget)
 	}
-	text := fmt.Sprintf(demoConfig, o.listen, o.data, admin, "http://"+ln.Addr().String(), key, list)
+	text := fmt.Sprintf(demoConfig, o.listen, o.data, admin, "http://"+ln.Addr().String(), key, list, max(30, int(60*o.rate*o.speed)))
 	c, _, err := config.Parse("demo", []byte(text), config.Options{Known: known()})
 	if err != nil {
 		return err
@@ -122,6 +126,7 @@ func demo(ctx context.Context, e *env, o demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	started := time.Now()
 	if o.json {
 		if err := json.NewEncoder(e.stdout).Encode(map[string]string{"url": s.url, "admin_key": admin, "key": key}); err != nil {
 			return err
@@ -137,10 +142,11 @@ func demo(ctx context.Context, e *env, o demoOptions) (err error) {
 		before := traffic
 		before.Speed = 1
 		wg.Go(func() {
-			err := remember(ctx, s.store, sim.PastOptions{Until: time.Now(), Span: 30 * 24 * time.Hour, Calls: o.past, Traffic: before, Targets: demoTargets})
+			err := remember(ctx, s.store, sim.PastOptions{Until: started, Span: 30 * 24 * time.Hour, Calls: o.past, Traffic: before, Targets: demoTargets})
 			if err != nil && ctx.Err() == nil {
 				s.log.Warn("the simulated past is not complete", "err", err)
 			}
+			s.ledger.tell(ctx, budgets(rules(c, nil)), nil, started, nil)
 		})
 	}
 	return s.until(ctx, time.Duration(c.Timeouts.Drain))

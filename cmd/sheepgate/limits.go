@@ -53,6 +53,16 @@ func rules(c *config.Config, more []config.Key) []limit.Rule {
 	return list
 }
 
+// budgets are all that rules have.
+func budgets(rules []limit.Rule) (list []limit.Fresh) {
+	for _, r := range rules {
+		for _, b := range r.Budgets {
+			list = append(list, limit.Fresh{Rule: r, Period: b.Period})
+		}
+	}
+	return list
+}
+
 // A ledger keeps what budgets have spent over a restart: the state holds what
 // was spent some seconds ago, the store every Call since, and whatever the state
 // does not know.

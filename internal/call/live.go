@@ -64,7 +64,7 @@ type LiveBudget struct {
 	To        time.Time `json:"to,omitzero"`
 	Spent     llm.Nano  `json:"spent_nano_usd"`
 	Reserved  llm.Nano  `json:"reserved_nano_usd"`     // the most that calls under way may come to
-	Exhausted time.Time `json:"exhausted_at,omitzero"` // when it will be used up if spending goes on as in the last hour
+	Exhausted time.Time `json:"exhausted_at,omitzero"` // when it will be used up if spending goes on as in the last hour; absent if it begins anew before
 }
 
 // LiveMark says that so much of a budget was spent for the first time in its

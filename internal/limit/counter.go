@@ -232,7 +232,7 @@ func (c *counter) live(second int64, now time.Time, zone *time.Location) call.Li
 		if left := p.amount - p.spent; left <= 0 {
 			b.Exhausted = now
 		} else if rate := p.decay(now.UnixNano()); rate > 0 {
-			if s := float64(left) / rate; s < 100*365*86400 {
+			if s := float64(left) / rate; s < 100*365*86400 && (to.IsZero() || s < to.Sub(now).Seconds()) { // a period that ends before begins anew
 				b.Exhausted = now.Add(time.Duration(s) * time.Second)
 			}
 		}
