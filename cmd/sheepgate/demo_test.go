@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -156,6 +157,34 @@ func TestDemo(t *testing.T) {
 	}
 	if len(keys) != len(demoApps) {
 		t.Errorf("calls with keys %v, want those of %v", keys, demoApps)
+	}
+	// What the budgets have spent is what the past of their periods cost, and more by now.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		var live struct{ Rules []call.LiveLimit }
+		ask("GET", "/api/v1/limits", "", &live)
+		var short []string
+		n := 0
+		for _, r := range live.Rules {
+			for _, b := range r.Budgets {
+				filter := map[string][]string{"key": {r.Key}}
+				if r.Key == "" {
+					filter = map[string][]string{"team": {r.Team}}
+				}
+				q, _ := json.Marshal(map[string]any{"from": b.From, "to": begun, "filter": filter, "measures": []string{"cost_nano_usd"}}) // cannot fail
+				var past struct{ Total []int64 }
+				ask("POST", "/api/v1/query", string(q), &past)
+				if n++; int64(b.Spent) < past.Total[0] {
+					short = append(short, fmt.Sprint(r.Rule, " ", b.Period, ": ", b.Spent, " spent, the past cost ", llm.Nano(past.Total[0])))
+				}
+			}
+		}
+		if n == len(demoApps)+3 && short == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d budgets; %v", n, short)
+			break
+		}
 	}
 	cancel()
 	if err := <-ended; err != nil {
