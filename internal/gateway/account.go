@@ -113,7 +113,7 @@ func (x *exchange) book(a *attempt, failure *llm.Error) {
 		a.target.d.end(failure, a, time.Now())
 	}()
 	a.stopWatch()
-	a.cancel(nil)
+	a.ctx.end(nil)
 	x.waited += a.waited()
 	took := time.Since(a.began)
 	switch {

@@ -21,8 +21,7 @@ type attempt struct {
 	hold   *limit.Reservation // nil if nothing bounds it
 	ticket ticket
 	same   bool // the upstream speaks the client's dialect
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	ctx    *ending
 
 	began      time.Time
 	late       bool // another target answered first, that was asked later
@@ -40,7 +39,7 @@ type attempt struct {
 
 func (x *exchange) newAttempt(parent context.Context, t *candidate, hold *limit.Reservation) *attempt {
 	a := &attempt{x: x, target: t, hold: hold, same: t.Provider.Spec.Dialect == x.in.dialect, began: time.Now(), ticket: t.d.begin(&t.needs)}
-	a.ctx, a.cancel = context.WithCancelCause(parent)
+	a.ctx = newEnding(parent)
 	x.answeredBy(a)
 	return a
 }
@@ -84,7 +83,7 @@ func (a *attempt) send(client http.RoundTripper, req *http.Request) (r arrival) 
 	} else {
 		a.watch(x.c.Timeouts.Total, errTotal)
 	}
-	if cause := context.Cause(a.ctx); cause != nil { // nobody waits for it any more
+	if cause := a.ctx.Err(); cause != nil { // nobody waits for it any more
 		return arrival{err: cause}
 	}
 	asked := time.Now()
@@ -126,7 +125,7 @@ func (a *attempt) watch(d time.Duration, cause error) {
 	}
 	a.stopWatch()
 	a.watchErr = cause
-	a.watchdog = time.AfterFunc(d, func() { a.cancel(cause) })
+	a.watchdog = time.AfterFunc(d, func() { a.ctx.end(cause) })
 }
 
 func (a *attempt) stopWatch() {

@@ -65,7 +65,7 @@ func (x *exchange) hedged(ctx context.Context, first, second *candidate, hold *l
 		won, lost, theirs = b, a, early
 	}
 	if r.good() {
-		lost.cancel(context.Canceled)
+		lost.ctx.end(context.Canceled)
 		gone := <-theirs
 		lost.headerWait, lost.late = gone.waited, lost == a
 		if gone.res != nil {

@@ -172,7 +172,7 @@ func (o *output) ping() {
 			comment = "\n"
 		}
 		if _, err := io.WriteString(o.a.x.w, comment); err != nil || o.rc.Flush() != nil {
-			o.a.cancel(context.Canceled) // the client is gone
+			o.a.ctx.end(context.Canceled) // the client is gone
 			return
 		}
 		o.wrote = time.Now()

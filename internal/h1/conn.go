@@ -100,7 +100,9 @@ func (c *conn) roundTrip(req *http.Request, body *Body) (*http.Response, error) 
 	ctx := req.Context()
 	c.req, c.sent, c.sendErr = req, 0, nil
 	c.in.begin(c.nc, c.bare())
-	if ctx.Done() != nil {
+	if own, ok := ctx.(interface{ AfterFunc(f func()) func() bool }); ok { // without a context in between
+		c.stop = own.AfterFunc(c.abort)
+	} else if ctx.Done() != nil {
 		c.stop = context.AfterFunc(ctx, c.abort)
 	}
 	if err := c.send(req, body); err != nil {
