@@ -245,15 +245,9 @@ func (b *body) finish(err error) error {
 // far as it is here already: to wait for the rest of a reply that nobody wants
 // costs more than a new connection.
 func (b *body) Close() error {
-	var scratch [512]byte
 	b.rush = true
-	for range bufferSize/len(scratch) + 1 {
-		if b.c == nil || !b.keep || len(b.c.in.buffered()) == 0 {
-			break
-		}
-		if n, _ := b.Read(scratch[:]); n == 0 { // an error ends it
-			break
-		}
+	if b.c != nil {
+		b.drain()
 	}
 	if b.c != nil {
 		b.keep = false
@@ -261,4 +255,17 @@ func (b *body) Close() error {
 	}
 	b.err = errClosed
 	return nil
+}
+
+// drain reads what has come already.
+func (b *body) drain() {
+	var scratch [512]byte
+	for range bufferSize/len(scratch) + 1 {
+		if b.c == nil || !b.keep || len(b.c.in.buffered()) == 0 {
+			return
+		}
+		if n, _ := b.Read(scratch[:]); n == 0 { // an error ends it
+			return
+		}
+	}
 }
