@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -11,20 +12,22 @@ import (
 // A counter is what one rule has counted.
 //
 // With thousands of keys each call meets another counter, of which nothing is in
-// the processor's cache: what every call needs is small and stands together, and
-// the rest elsewhere.
+// the processor's cache: what every call needs are three lines of it, one after
+// another, and the rest is elsewhere.
 type counter struct {
 	limits     amounts // 0: none
 	minute     minute
-	most       int64 // at a time; 0: no limit
-	concurrent int64
-	periods    []period // one a budget, in its order
+	most       int32 // at a time; 0: no limit
+	concurrent int32
+	budgets    int32  // how many there are
+	first      period // of the first budget
 	*record
 }
 
-// A record is what only people ask for, and what seldom happens.
+// A record is what only people ask for, and what seldom is.
 type record struct {
 	rule     Rule
+	more     []period // of the other budgets
 	refused  int64
 	over     amounts  // what calls came to beyond their reservations, summed
 	overCost llm.Nano // the same
@@ -42,27 +45,20 @@ func (b *Bounds) perMinute() amounts {
 // set gives the counter its rule, and returns the periods that it did not count
 // before.
 func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Period) {
-	c.rule, c.most = *r, r.Concurrent
+	c.rule, c.most = *r, int32(max(0, min(r.Concurrent, math.MaxInt32)))
 	for i, limit := range r.perMinute() {
 		c.limits[i] = max(limit, 0)
 	}
-	old := c.periods
-	c.periods = make([]period, 0, len(r.Budgets))
-	of := func(list []period, kind Period) *period {
-		if i := slices.IndexFunc(list, func(p period) bool { return p.kind == kind }); i >= 0 {
-			return &list[i]
-		}
-		return nil
-	}
+	var list []period
 	for _, b := range r.Budgets {
-		if p := of(c.periods, b.Period); p != nil {
-			p.amount = min(p.amount, b.Amount)
+		if i := slices.IndexFunc(list, func(p period) bool { return p.kind.name() == b.Period }); i >= 0 {
+			list[i].amount = min(list[i].amount, b.Amount)
 			continue
 		}
-		p := of(old, b.Period)
+		p := c.period(b.Period)
 		if p == nil {
 			c.serial++
-			c.periods = append(c.periods, begin(b.Period, c.serial, b.Amount, now, zone))
+			list = append(list, begin(kindOf(b.Period), c.serial, b.Amount, now, zone))
 			fresh = append(fresh, b.Period)
 			continue
 		}
@@ -70,25 +66,37 @@ func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Peri
 		for p.reached > 0 && p.share() < float64(Marks[p.reached-1]) { // more money: it can be used up again
 			p.reached--
 		}
-		c.periods = append(c.periods, *p)
+		list = append(list, *p)
+	}
+	c.first, c.more, c.budgets = period{}, nil, int32(len(list))
+	if len(list) > 0 {
+		c.first, c.more = list[0], list[1:]
 	}
 	return fresh
 }
 
-// period is the running period of the budget for kind, nil if there is none.
-func (c *counter) period(kind Period, now time.Time, zone *time.Location) *period {
-	for i := range c.periods {
-		if c.periods[i].kind == kind {
-			return c.current(i, now, zone)
+// period is the budget's for a kind, nil if there is none.
+func (c *counter) period(kind Period) *period {
+	for i := range c.budgets {
+		if p := c.budget(i); p.kind.name() == kind {
+			return p
 		}
 	}
 	return nil
 }
 
+// budget is the i-th budget's period, which may be over.
+func (c *counter) budget(i int32) *period {
+	if i == 0 {
+		return &c.first
+	}
+	return &c.more[i-1]
+}
+
 // current is the i-th budget's period. One that is over makes room for the next:
 // what was reserved in it is nothing to this one.
-func (c *counter) current(i int, now time.Time, zone *time.Location) *period {
-	p := &c.periods[i]
+func (c *counter) current(i int32, now time.Time, zone *time.Location) *period {
+	p := c.budget(i)
 	if now.UnixNano() >= p.to {
 		c.serial++
 		next := begin(p.kind, c.serial, p.amount, now, zone)
@@ -126,15 +134,15 @@ func (c *counter) check(need *Need, second int64, now time.Time, zone *time.Loca
 		}
 	}
 	if n := c.most; n > 0 && c.concurrent >= n {
-		refuse(Refusal{Kind: Concurrent, Limit: n, Used: c.concurrent, Need: 1, Wait: time.Second})
+		refuse(Refusal{Kind: Concurrent, Limit: int64(n), Used: int64(c.concurrent), Need: 1, Wait: time.Second})
 	}
-	for i := range c.periods {
+	for i := range c.budgets {
 		p := c.current(i, now, zone)
 		left := p.left()
 		if left >= need.Cost && p.spent < p.amount || need.Soft && left > 0 {
 			continue
 		}
-		r := Refusal{Kind: Money, Period: p.kind, Limit: int64(p.amount), Used: int64(p.spent + p.reserved), Need: int64(need.Cost), Wait: -1}
+		r := Refusal{Kind: Money, Period: p.kind.name(), Limit: int64(p.amount), Used: int64(p.spent + p.reserved), Need: int64(need.Cost), Wait: -1}
 		switch {
 		case p.reserved > 0 && p.amount-p.spent >= need.Cost: // calls under way may come to less
 			r.Wait = time.Second
@@ -151,8 +159,8 @@ func (c *counter) take(h *hold, need *Need, second int64) {
 	h.rates = c.wants(need)
 	c.minute.add(second, &h.rates)
 	c.concurrent++
-	for i := range c.periods {
-		p := &c.periods[i]
+	for i := range c.budgets {
+		p := c.budget(i)
 		cost := need.Cost
 		if need.Soft {
 			cost = max(min(cost, p.left()), 0)
@@ -198,8 +206,8 @@ func (h *hold) settle(at int64, u *Used, second int64, now time.Time, marks []Ma
 	}
 	c.minute.add(at, &more)
 	c.concurrent--
-	for i := range c.periods {
-		p := &c.periods[i]
+	for i := range c.budgets {
+		p := c.budget(i)
 		k := slices.Index(h.serials[:], p.serial)
 		if k < 0 { // it has begun since, or was set since
 			continue
@@ -218,17 +226,17 @@ func (h *hold) settle(at int64, u *Used, second int64, now time.Time, marks []Ma
 func (c *counter) live(second int64, now time.Time, zone *time.Location) call.LiveLimit {
 	r := &c.rule
 	l := call.LiveLimit{Rule: r.Name, Key: r.Match.Key, Team: r.Match.Team, Requested: r.Match.Requested, Provider: r.Match.Provider, Model: r.Match.Model,
-		Concurrent: call.LiveRate{Limit: r.Concurrent, Used: c.concurrent}, Refused: c.refused, OverTokens: max(c.over[1], c.over[2], c.over[3]), OverCost: c.overCost}
+		Concurrent: call.LiveRate{Limit: r.Concurrent, Used: int64(c.concurrent)}, Refused: c.refused, OverTokens: max(c.over[1], c.over[2], c.over[3]), OverCost: c.overCost}
 	c.minute.advance(second)
 	for i, to := range [rates]*call.LiveRate{&l.Requests, &l.Tokens, &l.Input, &l.Output} {
 		if limit := c.limits[i]; limit > 0 {
 			*to = call.LiveRate{Limit: limit, Used: c.minute.sums[i]}
 		}
 	}
-	for i := range c.periods {
+	for i := range c.budgets {
 		p := c.current(i, now, zone)
-		from, to := p.kind.Bounds(now, zone)
-		b := call.LiveBudget{Amount: p.amount, Period: string(p.kind), From: from, To: to, Spent: p.spent, Reserved: p.reserved}
+		from, to := p.kind.name().Bounds(now, zone)
+		b := call.LiveBudget{Amount: p.amount, Period: string(p.kind.name()), From: from, To: to, Spent: p.spent, Reserved: p.reserved}
 		if left := p.amount - p.spent; left <= 0 {
 			b.Exhausted = now
 		} else if rate := p.decay(now.UnixNano()); rate > 0 {

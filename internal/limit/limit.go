@@ -128,12 +128,32 @@ type bound struct {
 	money bool // it has a budget
 }
 
-// name appends what m says of some fields: no two Matches say the same.
-func (f field) name(to []byte, m *Match) []byte {
-	for i, s := range [...]string{m.Key, m.Team, m.Requested, m.Provider, m.Model} {
-		if f&(1<<i) != 0 {
-			to = append(to, s...)
-			to = binary.LittleEndian.AppendUint32(to, uint32(len(s)))
+func (s *shape) add(m *Match, b bound) {
+	name := m.Key
+	if s.fields != byKey {
+		name = string(s.name(nil, m))
+	}
+	s.rules[name] = b
+}
+
+// find is the rule that says what m does of the shape's fields. Most name a key,
+// by the very string that the caller has.
+func (s *shape) find(m *Match) (bound, bool) {
+	if s.fields == byKey {
+		b, ok := s.rules[m.Key]
+		return b, ok
+	}
+	var room [128]byte
+	b, ok := s.rules[string(s.name(room[:0], m))]
+	return b, ok
+}
+
+// name appends what m says of the shape's fields: no two Matches say the same.
+func (s *shape) name(to []byte, m *Match) []byte {
+	for i, v := range [...]string{m.Key, m.Team, m.Requested, m.Provider, m.Model} {
+		if s.fields&(1<<i) != 0 {
+			to = append(to, v...)
+			to = binary.LittleEndian.AppendUint32(to, uint32(len(v)))
 		}
 	}
 	return to
@@ -190,7 +210,7 @@ func (l *Limiter) Set(rules []Rule) (fresh []Fresh) {
 			k = len(t.shapes)
 			t.shapes = append(t.shapes, shape{f, map[string]bound{}})
 		}
-		t.shapes[k].rules[string(f.name(nil, &r.Match))] = bound{c, len(r.Budgets) > 0}
+		t.shapes[k].add(&r.Match, bound{c, len(r.Budgets) > 0})
 	}
 	l.table.Store(t)
 	return fresh
@@ -213,14 +233,13 @@ type Rules struct {
 // model: then only those that name one too.
 func (l *Limiter) Find(s Subject) (r Rules) {
 	has, attempt := s.fields(), s.Provider != "" || s.Model != ""
-	var room [128]byte
 	shapes := l.table.Load().shapes
 	for i := range shapes {
 		of := &shapes[i]
 		if of.fields&^has != 0 || (of.fields&ofAttempt != 0) != attempt {
 			continue
 		}
-		b, ok := of.rules[string(of.fields.name(room[:0], &s))]
+		b, ok := of.find(&s)
 		if !ok {
 			continue
 		}
@@ -404,7 +423,11 @@ func (l *Limiter) Restore(spent []Spent) {
 	now := time.Now()
 	for _, s := range spent {
 		if c := byName[s.Rule]; c != nil {
-			if p := c.period(s.Period, now, l.zone); p != nil {
+			for i := range c.budgets {
+				p := c.current(i, now, l.zone)
+				if p.kind.name() != s.Period {
+					continue
+				}
 				p.spent += max(s.Amount, 0)
 				p.mark(nil, c, now) // marks that were passed before are no news
 			}
@@ -443,10 +466,10 @@ func (l *Limiter) Spending() []Running {
 	for _, c := range l.table.Load().order {
 		l.mu.Lock()
 		now := time.Now()
-		for i := range c.periods {
+		for i := range c.budgets {
 			p := c.current(i, now, l.zone)
-			from, _ := p.kind.Bounds(now, l.zone)
-			list = append(list, Running{Rule: c.rule.Name, Match: c.rule.Match, Period: p.kind, From: from, Spent: p.spent})
+			from, _ := p.kind.name().Bounds(now, l.zone)
+			list = append(list, Running{Rule: c.rule.Name, Match: c.rule.Match, Period: p.kind.name(), From: from, Spent: p.spent})
 		}
 		l.mu.Unlock()
 	}

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/llm"
@@ -45,16 +46,31 @@ type period struct {
 	rate     float64 // nano-USD a second, averaged over rateTime …
 	rateAt   int64   // … as of these Unix nanoseconds; it goes on from one period to the next
 	serial   uint32  // of the counter: which of its periods this is; from 1 on
-	reached  int32   // of Marks: how many have been told
-	kind     Period
+	reached  int8    // of Marks: how many have been told
+	kind     kind
+}
+
+// A kind is a Period by its number.
+type kind int8
+
+var periods = [...]Period{Day, Week, Month, Total}
+
+func (k kind) name() Period { return periods[k] }
+
+// kindOf is the number of a Period: one that is none has no end.
+func kindOf(p Period) kind {
+	if i := slices.Index(periods[:], p); i >= 0 {
+		return kind(i)
+	}
+	return kind(len(periods) - 1)
 }
 
 const never = math.MaxInt64
 
 // begin is the period of a kind that holds now.
-func begin(kind Period, serial uint32, amount llm.Nano, now time.Time, zone *time.Location) period {
+func begin(kind kind, serial uint32, amount llm.Nano, now time.Time, zone *time.Location) period {
 	p := period{amount: amount, serial: serial, kind: kind, to: never}
-	if _, to := kind.Bounds(now, zone); !to.IsZero() {
+	if _, to := kind.name().Bounds(now, zone); !to.IsZero() {
 		p.to = to.UnixNano()
 	}
 	return p
@@ -85,7 +101,7 @@ func (p *period) left() llm.Nano { return p.amount - p.spent - p.reserved }
 // mark appends the marks that spending has just passed.
 func (p *period) mark(to []Mark, c *counter, now time.Time) []Mark {
 	for int(p.reached) < len(Marks) && p.share() >= float64(Marks[p.reached]) {
-		to = append(to, Mark{Rule: c.rule.Name, Budget: Budget{p.amount, p.kind}, Percent: Marks[p.reached], Spent: p.spent, At: now})
+		to = append(to, Mark{Rule: c.rule.Name, Budget: Budget{p.amount, p.kind.name()}, Percent: Marks[p.reached], Spent: p.spent, At: now})
 		p.reached++
 	}
 	return to
