@@ -66,6 +66,7 @@ type server struct {
 	listener *gateway.Listener
 	abort    context.CancelCauseFunc // ends the requests under way
 	served   chan error
+	unprobe  func() // ends the probes of providers; nil before they begin
 
 	configuring sync.Mutex // held while current and pricing change
 }
@@ -197,6 +198,13 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 		return errors.Join(err, ln.Close())
 	}
 	s.ledger.run()
+	probing, stop := context.WithCancel(base)
+	probed := make(chan struct{})
+	go func() {
+		defer close(probed)
+		s.gateway.Probe(probing)
+	}()
+	s.unprobe = func() { stop(); <-probed }
 	go func() { s.served <- s.http.Serve(s.listener) }()
 	return nil
 }
@@ -326,6 +334,9 @@ func (s *server) close(ctx context.Context) error {
 // release closes what is open. It may be called of a server that did not start.
 func (s *server) release() error {
 	var err error
+	if s.unprobe != nil {
+		s.unprobe()
+	}
 	s.ledger.close()
 	if s.debug != nil {
 		err = s.debug.Close()
@@ -384,7 +395,7 @@ func gatewayConfig(c *config.Config, prices *price.Catalogue, auth call.Auth) (*
 		if err != nil {
 			return nil, err
 		}
-		up := gateway.Provider{Name: p.Name, Spec: spec, Keys: []gateway.ProviderKey{{Secret: p.Key.Value()}}}
+		up := gateway.Provider{Name: p.Name, Spec: spec, Probe: time.Duration(p.Probe), Keys: []gateway.ProviderKey{{Secret: p.Key.Value()}}}
 		if len(p.Keys) > 0 {
 			up.Keys = nil
 		}

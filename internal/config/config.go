@@ -52,6 +52,7 @@ type Provider struct {
 	Key     Secret        `yaml:"key" jsonschema_description:"Its API key. Absent: the provider's usual environment variable, or none if base_url is set."`
 	Keys    []ProviderKey `yaml:"keys" jsonschema_description:"In place of key, several by name: a request goes to the one with the most room."`
 	Limits  Limits        `yaml:"limits" jsonschema_description:"Limits of the provider over all keys and models."`
+	Probe   Duration      `yaml:"probe" jsonschema_description:"How often it is asked, for its list of models, whether it is there, e.g. 10s: then it is passed over before a request finds that it is gone. Absent: requests alone tell."`
 }
 
 // A ProviderKey is one of several API keys of a provider.

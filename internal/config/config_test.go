@@ -124,7 +124,7 @@ func TestMistakes(t *testing.T) {
 	}
 	// keys
 	bad("lisen: 127.0.0.1:1\n", `f.yaml:1:1: lisen: unknown key (did you mean "listen"?)`)
-	bad("providers:\n  openai:\n    api_key: env:OPENAI_API_KEY\n", `f.yaml:3:5: providers.openai.api_key: unknown key: expected "type", "base_url", "key", "keys" or "limits"`)
+	bad("providers:\n  openai:\n    api_key: env:OPENAI_API_KEY\n", `f.yaml:3:5: providers.openai.api_key: unknown key: expected "type", "base_url", "key", "keys", "limits" or "probe"`)
 	bad("timeouts: { conect: 5s }\n", `f.yaml:1:13: timeouts.conect: unknown key (did you mean "connect"?)`)
 	bad("data: a\ndata: b\n", "f.yaml:2:1: data: is there twice: first in line 1")
 	bad("models:\n  a: { use: sim/x }\n  a: { use: sim/y }\nproviders: { sim: }\n", "f.yaml:3:3: models.a: is there twice: first in line 2")

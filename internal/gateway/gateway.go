@@ -54,6 +54,10 @@ type Provider struct {
 	Name string // as the config and the Calls name it
 	Spec provider.Spec
 	Keys []ProviderKey // one at least
+
+	// Probe is how often it is asked whether it is there; 0: never. See
+	// Gateway.Probe.
+	Probe time.Duration
 }
 
 // A ProviderKey is a key of a provider.
