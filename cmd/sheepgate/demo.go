@@ -16,6 +16,7 @@ import (
 
 	"github.com/sheepgate/sheepgate/internal/call"
 	"github.com/sheepgate/sheepgate/internal/config"
+	"github.com/sheepgate/sheepgate/internal/limit"
 	"github.com/sheepgate/sheepgate/internal/llm"
 	"github.com/sheepgate/sheepgate/internal/price"
 	"github.com/sheepgate/sheepgate/internal/provider/sim"
@@ -141,12 +142,21 @@ func demo(ctx context.Context, e *env, o demoOptions) (err error) {
 	if o.past > 0 {
 		before := traffic
 		before.Speed = 1
+		known := past{l: s.ledger, before: started}
+		var accounts []limit.Account
+		for _, b := range s.limits.Spending() {
+			accounts = append(accounts, b.Account)
+		}
+		was := known.spent(ctx, accounts)
 		wg.Go(func() {
 			err := remember(ctx, s.store, sim.PastOptions{Until: started, Span: 30 * 24 * time.Hour, Calls: o.past, Traffic: before, Targets: demoTargets})
-			if err != nil && ctx.Err() == nil {
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
 				s.log.Warn("the simulated past is not complete", "err", err)
 			}
-			s.ledger.tell(ctx, budgets(rules(c, nil)), nil, started, nil)
+			s.limits.Restore(beyond(known.spent(ctx, accounts), was), false)
 		})
 	}
 	return s.until(ctx, time.Duration(c.Timeouts.Drain))

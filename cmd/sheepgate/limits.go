@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/call"
@@ -53,16 +54,6 @@ func rules(c *config.Config, more []config.Key) []limit.Rule {
 	return list
 }
 
-// budgets are all that rules have.
-func budgets(rules []limit.Rule) (list []limit.Fresh) {
-	for _, r := range rules {
-		for _, b := range r.Budgets {
-			list = append(list, limit.Fresh{Rule: r, Period: b.Period})
-		}
-	}
-	return list
-}
-
 // A ledger keeps what budgets have spent over a restart: the state holds what
 // was spent some seconds ago, the store every Call since, and whatever the state
 // does not know.
@@ -71,7 +62,8 @@ type ledger struct {
 	state  *state.State
 	store  store.Store
 	log    *slog.Logger
-	total  time.Duration // that a call may take
+	total  atomic.Int64  // nanoseconds that a call may take: the most since the start
+	linger time.Duration // that its client may take beyond that to read the answer
 
 	mu      sync.Mutex
 	saved   map[[2]string]state.Spent
@@ -94,98 +86,245 @@ const (
 
 // spentID is how the state names a budget: a rule that is about somebody else is
 // another rule, whatever its name.
-func spentID(rule string, m limit.Match, p limit.Period) [2]string {
-	return [2]string{fmt.Sprintf("%s %q", rule, [...]string{m.Key, m.Team, m.Requested, m.Provider, m.Model}), string(p)}
+func spentID(a *limit.Account) [2]string {
+	return [2]string{fmt.Sprintf("%s %q", a.Rule, [...]string{a.Match.Key, a.Match.Team, a.Match.Requested, a.Match.Provider, a.Match.Model}), string(a.Period)}
 }
 
-// forget marks budgets whose past is not known yet.
-func (l *ledger) forget(fresh []limit.Fresh) {
+// set puts rules in force. Budgets of which the past is not known yet are not
+// saved until it is.
+func (l *ledger) set(rules []limit.Rule) (fresh []limit.Account, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	fresh, since = l.limits.Set(rules)
 	if l.pending == nil {
 		l.pending = map[[2]string]int{}
 	}
-	for _, f := range fresh {
-		l.pending[spentID(f.Rule.Name, f.Rule.Match, f.Period)]++
+	for i := range fresh {
+		l.pending[spentID(&fresh[i])]++
 	}
+	return fresh, since
 }
 
 // restore tells the Limiter what budgets that are fresh have spent on calls that
 // began before since, when they came into force. While serving such calls may
 // be under way: once they have all ended it is told what they came to.
-func (l *ledger) restore(ctx context.Context, fresh []limit.Fresh, since time.Time) {
+func (l *ledger) restore(ctx context.Context, fresh []limit.Account, since time.Time) {
 	if len(fresh) == 0 {
 		return
 	}
-	kept := l.kept(ctx)
-	told := l.tell(ctx, fresh, kept, since, nil)
-	if l.stop != nil {
+	serving := l.stop != nil
+	p := past{l: l, kept: l.kept(ctx, fresh), before: since, must: serving}
+	if !serving {
+		p.before = since.Add(time.Hour) // whatever is stored, also by a clock that was ahead
+	}
+	told := p.spent(ctx, fresh)
+	l.limits.Restore(told, false)
+	if serving {
 		select {
-		case <-time.After(time.Until(since.Add(l.total + time.Second))):
-			told = l.tell(ctx, fresh, kept, since, told)
+		case <-time.After(time.Until(since.Add(time.Duration(l.total.Load()) + l.linger))):
 		case <-l.stop: // what is not saved is read anew at the next start
 			return
 		}
+		first := told
+		told = p.spent(ctx, fresh)
+		l.limits.Restore(beyond(told, first), true)
 	}
+	l.limits.Complete(told)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := range fresh {
-		if _, ok := told[i]; !ok { // it stays pending: what it counts now must not be taken for all
-			continue
-		}
-		id := spentID(fresh[i].Rule.Name, fresh[i].Rule.Match, fresh[i].Period)
+	for i := range told { // the others stay pending: what they count now must not be taken for all
+		id := spentID(&told[i].Account)
 		if l.pending[id]--; l.pending[id] <= 0 {
 			delete(l.pending, id)
 		}
 	}
 }
 
-// kept is what was saved.
-func (l *ledger) kept(ctx context.Context) map[[2]string]state.Spent {
+// beyond is what budgets have spent more now than before.
+func beyond(now, before []limit.Spent) []limit.Spent {
+	was := map[[2]string]llm.Nano{}
+	for i := range before {
+		was[spentID(&before[i].Account)] = before[i].Amount
+	}
+	more := slices.Clone(now)
+	for i := range more {
+		more[i].Amount -= was[spentID(&more[i].Account)]
+	}
+	return more
+}
+
+// kept is what was saved of some budgets.
+func (l *ledger) kept(ctx context.Context, of []limit.Account) map[[2]string]state.Spent {
 	list, err := l.state.LoadSpent(ctx)
 	if err != nil {
 		l.log.Error("what budgets have spent is read from the calls alone", "err", err)
 	}
-	known := map[[2]string]state.Spent{}
-	for _, s := range list {
-		known[[2]string{s.Rule, s.Period}] = s
+	kept := map[[2]string]state.Spent{}
+	for i := range of {
+		kept[spentID(&of[i])] = state.Spent{}
 	}
-	return known
+	for _, s := range list {
+		if _, ok := kept[[2]string{s.Rule, s.Period}]; ok {
+			kept[[2]string{s.Rule, s.Period}] = s
+		}
+	}
+	return kept
 }
 
-// tell tells the Limiter what each of the budgets has spent before since, beyond
-// what it was told already. It returns all that it was told, by index.
-func (l *ledger) tell(ctx context.Context, fresh []limit.Fresh, kept map[[2]string]state.Spent, since time.Time, told map[int]llm.Nano) map[int]llm.Nano {
+// A past finds out what budgets have spent on calls that began before a time,
+// for thousands of them with few questions to the store.
+type past struct {
+	l      *ledger
+	kept   map[[2]string]state.Spent
+	before time.Time
+	must   bool // a budget of which only a part is known is not known
+}
+
+// spent is what the budgets have spent in their periods: those of which it
+// cannot be found out are left out.
+func (p *past) spent(ctx context.Context, of []limit.Account) []limit.Spent {
+	whole := map[sameBudgets][]limit.Account{} // budgets of which nothing was saved
+	var saved []limit.Account
+	for _, a := range of {
+		if s := p.kept[spentID(&a)]; s.Rule == "" || !s.From.Equal(a.From) && !(s.From.IsZero() && a.From.IsZero()) {
+			g := sameBudgets{from: a.From, one: a.Match}
+			if dim := single(a.Match); dim != "" {
+				g = sameBudgets{from: a.From, by: dim}
+			}
+			whole[g] = append(whole[g], a)
+		} else {
+			saved = append(saved, a)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, restoreMax)
 	defer cancel()
-	now := map[int]llm.Nano{}
-	var spent []limit.Spent
-	for i := range fresh {
-		r, p := &fresh[i].Rule, fresh[i].Period
-		n, err := l.before(ctx, r, p, kept[spentID(r.Name, r.Match, p)], since)
-		if err != nil {
-			l.log.Error("what a budget has spent is not known: it begins anew", "rule", r.Name, "period", p, "err", err)
-			continue
+	list := p.since(ctx, saved)
+	for g, accounts := range whole {
+		for some := range slices.Chunk(accounts, store.MaxGroups) {
+			sums, err := p.sums(ctx, g, some)
+			if err != nil {
+				p.l.log.Error("what budgets have spent is not known: they begin anew", "rule", some[0].Rule, "budgets", len(some), "period", some[0].Period, "err", err)
+				continue
+			}
+			list = append(list, sums...)
 		}
-		now[i] = n
-		spent = append(spent, limit.Spent{Rule: r.Name, Period: p, Amount: n - told[i]})
 	}
-	l.limits.Restore(spent)
-	return now
+	return list
 }
 
-// before is what a rule has spent in the running period on calls that began
-// before since.
-func (l *ledger) before(ctx context.Context, r *limit.Rule, p limit.Period, kept state.Spent, since time.Time) (llm.Nano, error) {
-	from, _ := p.Bounds(time.Now(), l.limits.Zone())
-	if kept.Rule == "" || !kept.From.Equal(from) && !(kept.From.IsZero() && from.IsZero()) {
-		return l.sum(ctx, r, from, since, time.Time{})
+// sameBudgets are budgets that one question answers for: those that name just a key,
+// say, or those of one Match.
+type sameBudgets struct {
+	from time.Time
+	by   string // a dimension, or
+	one  limit.Match
+}
+
+// dimensions are a Match's in the store.
+func dimensions(m limit.Match) store.Filter {
+	f := store.Filter{}
+	for dim, v := range map[string]string{"key": m.Key, "team": m.Team, "model_requested": m.Requested, "provider": m.Provider, "model": m.Model} {
+		if v != "" {
+			f[dim] = []string{v}
+		}
 	}
-	n, err := l.sum(ctx, r, latest(from, kept.AsOf.Add(-l.total)), since, kept.AsOf)
-	if err != nil { // the store is away: what was saved is better than nothing
-		l.log.Error("what a budget has spent in the last seconds before the start is not known", "rule", r.Name, "period", p, "err", err)
+	return f
+}
+
+// single is the only dimension of a Match, "" if there is not just one.
+func single(m limit.Match) string {
+	f := dimensions(m)
+	for dim := range f {
+		if len(f) == 1 {
+			return dim
+		}
 	}
-	return llm.Nano(kept.Nano) + n, nil
+	return ""
+}
+
+// sums is what a group's budgets, MaxGroups at most, have spent since it begins.
+func (p *past) sums(ctx context.Context, g sameBudgets, of []limit.Account) ([]limit.Spent, error) {
+	q := store.Query{From: g.from, To: p.before, Filter: dimensions(g.one), Measures: []string{"cost_nano_usd"}}
+	if q.From.IsZero() {
+		q.From = time.Unix(0, 0)
+	}
+	if g.by != "" {
+		q.GroupBy = []string{g.by}
+		for _, a := range of {
+			q.Filter[g.by] = append(q.Filter[g.by], dimensions(a.Match)[g.by]...)
+		}
+	}
+	q.Filter["origin"] = []string{call.OriginClient}
+	res, err := p.l.store.Query(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	by := map[string]llm.Nano{}
+	for _, s := range res.Series {
+		by[s.Group[g.by]] = llm.Nano(s.Total[0].Int)
+	}
+	var list []limit.Spent
+	for _, a := range of {
+		n := llm.Nano(res.Total[0].Int)
+		if g.by != "" {
+			n = by[dimensions(a.Match)[g.by][0]]
+		}
+		list = append(list, limit.Spent{Account: a, Amount: n})
+	}
+	return list, nil
+}
+
+// since is what budgets have spent of which something was saved: that, and the
+// Calls that ended later.
+func (p *past) since(ctx context.Context, of []limit.Account) []limit.Spent {
+	if len(of) == 0 {
+		return nil
+	}
+	list := make([]limit.Spent, len(of))
+	by := map[limit.Match][]int{}
+	shapes := map[limit.Match]bool{} // a Match with x for each field that some Match has
+	var first time.Time
+	for i, a := range of {
+		s := p.kept[spentID(&a)]
+		list[i] = limit.Spent{Account: a, Amount: llm.Nano(s.Nano)}
+		by[a.Match] = append(by[a.Match], i)
+		shapes[masked(limit.Match{Key: "x", Team: "x", Requested: "x", Provider: "x", Model: "x"}, a.Match)] = true
+		if from := latest(a.From, s.AsOf.Add(-time.Duration(p.l.total.Load()))); first.IsZero() || from.Before(first) {
+			first = from
+		}
+	}
+	err := p.l.each(ctx, store.List{From: first, To: p.before, Filter: store.Filter{"origin": {call.OriginClient}}}, func(c *call.Call) {
+		of := limit.Match{Key: c.Key, Team: c.Team, Requested: c.ModelRequested, Provider: c.Provider, Model: c.Model}
+		for shape := range shapes {
+			for _, i := range by[masked(of, shape)] {
+				if a := &list[i].Account; !c.StartedAt.Before(a.From) && !c.StartedAt.Add(c.Latency).Before(p.kept[spentID(a)].AsOf) {
+					list[i].Amount += c.Cost
+				}
+			}
+		}
+	})
+	if err != nil {
+		if p.must {
+			p.l.log.Error("what budgets have spent is not known", "budgets", len(of), "err", err)
+			return nil
+		}
+		// The store is away: what was saved is better than nothing.
+		p.l.log.Error("what budgets have spent in the last seconds before the start is not known", "budgets", len(of), "err", err)
+	}
+	return list
+}
+
+// masked is m where like says something.
+func masked(m, like limit.Match) limit.Match {
+	for _, f := range [...]struct {
+		of   *string
+		like string
+	}{{&m.Key, like.Key}, {&m.Team, like.Team}, {&m.Requested, like.Requested}, {&m.Provider, like.Provider}, {&m.Model, like.Model}} {
+		if f.like == "" {
+			*f.of = ""
+		}
+	}
+	return m
 }
 
 func latest(a, b time.Time) time.Time {
@@ -193,34 +332,6 @@ func latest(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// sum is what Calls of a rule cost that began at from or later and before to,
-// and, unless it is zero, ended at ended or later.
-func (l *ledger) sum(ctx context.Context, r *limit.Rule, from, to, ended time.Time) (llm.Nano, error) {
-	filter := store.Filter{"origin": {call.OriginClient}}
-	for dim, v := range map[string]string{"key": r.Match.Key, "team": r.Match.Team, "model_requested": r.Match.Requested, "provider": r.Match.Provider, "model": r.Match.Model} {
-		if v != "" {
-			filter[dim] = []string{v}
-		}
-	}
-	if ended.IsZero() {
-		if from.IsZero() {
-			from = time.Unix(0, 0)
-		}
-		res, err := l.store.Query(ctx, store.Query{From: from, To: to, Filter: filter, Measures: []string{"cost_nano_usd"}})
-		if err != nil {
-			return 0, err
-		}
-		return llm.Nano(res.Total[0].Int), nil
-	}
-	var sum llm.Nano
-	err := l.each(ctx, store.List{From: from, To: to, Filter: filter}, func(c *call.Call) {
-		if !c.StartedAt.Add(c.Latency).Before(ended) {
-			sum += c.Cost
-		}
-	})
-	return sum, err
 }
 
 // each calls f with all Calls of a list.
@@ -284,11 +395,11 @@ func (l *ledger) save() {
 	next := map[[2]string]state.Spent{}
 	var changed []state.Spent
 	for _, b := range l.limits.Spending() {
-		id := spentID(b.Rule, b.Match, b.Period)
+		id := spentID(&b.Account)
 		if l.pending[id] > 0 {
 			continue
 		}
-		s := state.Spent{Rule: id[0], Period: id[1], From: b.From, Nano: int64(b.Spent), AsOf: now}
+		s := state.Spent{Rule: id[0], Period: id[1], From: b.From, Nano: int64(b.Amount), AsOf: now}
 		if old, ok := l.saved[id]; ok && old.Nano == s.Nano && old.From.Equal(s.From) {
 			next[id] = old
 			continue
@@ -321,11 +432,12 @@ func (l *ledger) close() {
 // beside: that may take the store some time, and a key that is revoked must not
 // wait for it.
 func (s *server) setRules(ctx context.Context, c *config.Config, more []config.Key) {
-	fresh := s.limits.Set(rules(c, more))
-	since := time.Now().Truncate(time.Microsecond) // as a Call says when it began
-	s.ledger.forget(fresh)
+	if total := int64(c.Timeouts.Total); total > s.ledger.total.Load() {
+		s.ledger.total.Store(total)
+	}
+	fresh, since := s.ledger.set(rules(c, more))
 	if s.ledger.stop == nil { // at the start
-		s.ledger.restore(ctx, fresh, since.Add(time.Hour)) // whatever is stored, also by a clock that was ahead
+		s.ledger.restore(ctx, fresh, since)
 		return
 	}
 	if len(fresh) > 0 {

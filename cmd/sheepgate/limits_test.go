@@ -294,6 +294,7 @@ func TestReloadUnderWay(t *testing.T) {
 	}
 	r := &reloader{s: s.server, now: now, read: parse, out: io.Discard}
 	s.reloader.Store(r)
+	s.ledger.linger = time.Second
 	for range 3 { // ended before, perhaps not yet stored
 		s.chat(t, limitsKey)
 	}
@@ -305,13 +306,22 @@ func TestReloadUnderWay(t *testing.T) {
 			}
 		})
 	}
-	for n := 0; asked.Load() < 7 && n < 200; n++ {
+	body, rest := io.Pipe() // one that is still being sent
+	wg.Go(func() {
+		if res, b := s.do(t, "POST", "/v1/chat/completions", limitsKey, body); res.StatusCode != 200 {
+			t.Errorf("%d %s", res.StatusCode, b)
+		}
+	})
+	fmt.Fprint(rest, `{"model":"openai/gpt-4.1","messages":[`)
+	for n := 0; (asked.Load() < 7 || s.gateway.InFlight() < 5) && n < 200; n++ {
 		time.Sleep(10 * time.Millisecond)
 	}
 	text = strings.Replace(text, "$9/day", "[$9/day, $9/week]", 1)
 	if err := r.reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	fmt.Fprint(rest, `{"role":"user","content":"hi"}]}`)
+	rest.Close()
 	for range 5 {
 		s.chat(t, limitsKey)
 	}
@@ -320,10 +330,10 @@ func TestReloadUnderWay(t *testing.T) {
 	wg.Wait()
 	for n := 0; ; n++ {
 		b := s.rule(t, "key k").Budgets
-		if len(b) != 2 || b[0].Spent != 12*aCall || b[1].Spent > 12*aCall {
-			t.Fatalf("%+v after 12 calls of %d", b, aCall)
+		if len(b) != 2 || b[0].Spent != 13*aCall || b[1].Spent > 13*aCall {
+			t.Fatalf("%+v after 13 calls of %d", b, aCall)
 		}
-		if b[1].Spent == 12*aCall {
+		if b[1].Spent == 13*aCall {
 			break
 		}
 		if n == 100 {

@@ -129,7 +129,7 @@ func (s *server) start(c *config.Config, demoKey string) (err error) {
 	g.Dial = s.world.dial
 	s.limits = limit.New(c.Timezone.Location, marked(log))
 	g.Limits = s.limits
-	s.ledger = &ledger{limits: s.limits, state: s.state, store: s.store, log: log, total: g.Timeouts.Total}
+	s.ledger = &ledger{limits: s.limits, state: s.state, store: s.store, log: log, linger: time.Minute}
 	s.keysChanged = func(ctx context.Context, made []config.Key) { s.setRules(ctx, s.config, made) }
 	s.applyKeys(context.Background())
 	if err := s.ledger.replay(context.Background()); err != nil {

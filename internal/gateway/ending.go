@@ -31,6 +31,9 @@ func newEnding(of context.Context) *ending {
 // something stays behind with the request.
 func (e *ending) end(cause error) {
 	e.undo()
+	if first := context.Cause(e.Context); first != nil { // the request's was there before
+		cause = first
+	}
 	if cause == nil {
 		cause = context.Canceled
 	}

@@ -182,6 +182,7 @@ func (x *exchange) need(list []candidate) (rules limit.Rules, need limit.Need) {
 	if !rules.Any() {
 		return rules, need
 	}
+	need.At = x.start
 	for i := range list {
 		e := &list[i].expect
 		need.Input, need.Output, need.Soft = max(need.Input, e.input), max(need.Output, e.output), need.Soft || e.soft
@@ -195,7 +196,7 @@ func (x *exchange) need(list []candidate) (rules limit.Rules, need limit.Need) {
 // needAt is the same of an attempt.
 func (x *exchange) needAt(c *candidate) (rules limit.Rules, need limit.Need) {
 	rules = x.g.limits.Find(limit.Subject{Key: x.who.Key, Team: x.who.Team, Requested: x.in.model, Provider: c.Provider.Name, Model: c.model})
-	need = limit.Need{Input: c.expect.input, Output: c.expect.output, Soft: c.expect.soft}
+	need = limit.Need{At: x.start, Input: c.expect.input, Output: c.expect.output, Soft: c.expect.soft}
 	if rules.Money {
 		need.Cost = x.worst(c.Target, c.expect)
 	}

@@ -30,7 +30,9 @@ const maxCalls = 25_000
 // so, and to look through it is small beside what they did to get there.
 const (
 	manyCalls  = 1000
-	usualRoom  = 200
+	fewBytes   = 64 << 20 // of bodies
+	muchRoom   = 200
+	usualRoom  = 100 // while bodies are held: they are no little
 	littleRoom = 12
 )
 
@@ -54,9 +56,12 @@ const sampleEvery = 20 * time.Millisecond
 // adapt gives the collector the room that n requests under way leave it, unless
 // the operator has said how much that is (GOGC).
 func (m *memory) adapt(n int64) {
-	room := usualRoom
-	if n >= manyCalls {
+	room := muchRoom
+	switch {
+	case n >= manyCalls:
 		room = littleRoom
+	case m.bodies.Load() >= fewBytes:
+		room = usualRoom
 	}
 	if room != m.room && os.Getenv("GOGC") == "" {
 		m.room = room

@@ -56,15 +56,20 @@ func (g *Gateway) Probe(ctx context.Context) {
 					if ctx.Err() != nil {
 						return
 					}
-					if good {
-						if fails[id] >= probeFails {
-							g.log.Info("a provider answers its probes again", "provider", p.Name, "key", id.key)
-						}
+					was := fails[id] >= probeFails
+					if fails[id]++; good {
 						fails[id] = 0
-					} else if fails[id]++; fails[id] == probeFails {
-						g.log.Warn("a provider does not answer its probes", "provider", p.Name, "key", id.key)
 					}
-					g.deployments.probed(id, good, fails[id] >= probeFails, time.Now())
+					switch gone := fails[id] >= probeFails; {
+					case gone && !was:
+						g.log.Warn("a provider does not answer its probes", "provider", p.Name, "key", id.key)
+						g.deployments.probed(id, true, false, time.Now())
+					case was && !gone:
+						g.log.Info("a provider answers its probes again", "provider", p.Name, "key", id.key)
+						g.deployments.probed(id, true, true, time.Now())
+					case gone:
+						g.deployments.probed(id, false, false, time.Now())
+					}
 				})
 			}
 		}
@@ -97,21 +102,29 @@ func (g *Gateway) probe(ctx context.Context, p *Provider, k *ProviderKey) bool {
 	return (err == nil || errors.Is(err, io.EOF)) && res.StatusCode < http.StatusInternalServerError
 }
 
-// probed takes a probe's result to all models of a provider with a key. One that
-// answers is tried with the next request, if none was to go there yet; one that
-// is gone gets none until a probe or, after maxOpen, a request finds it back.
-func (t *deployments) probed(id probed, good, gone bool, now time.Time) {
+// probed takes a probe's result to all models of a provider with a key. The first
+// that is good again has them tried with the next request. While it is gone they
+// are passed over, and a request finds out only once in holdTime: where lists of
+// models alone are broken it will be answered, and then it knows better.
+func (t *deployments) probed(id probed, turned, good bool, now time.Time) {
 	t.each(func(d *deployment) {
 		if d.id.provider != id.provider || d.id.key != id.key {
 			return
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		switch b := &d.health; {
-		case good && b.openFor > 0:
+		b := &d.health
+		switch {
+		case good && turned && b.openFor > 0:
 			b.opened = now.Add(-b.openFor)
-		case gone:
-			b.opened, b.openFor, b.probing = now, maxOpen, false
+		case good:
+		case turned:
+			b.opened, b.openFor, b.probedAt = now, maxOpen, now
+		case b.openFor > 0 && now.Sub(b.probedAt) < holdTime:
+			b.opened = now
 		}
 	})
 }
+
+// holdTime is how long no request goes to a provider that is gone, by its probes.
+const holdTime = time.Minute

@@ -71,3 +71,34 @@ func TestProbe(t *testing.T) {
 		})
 	}
 }
+
+// TestProbeOfBrokenList: a provider whose list of models is broken is not kept
+// from those whom it would answer.
+func TestProbeOfBrokenList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		f := fleet{"healthy": works(200), "first": func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodGet {
+				return answer(503, "no list"), nil
+			}
+			return works(20)(r)
+		}}
+		g, mux, calls := fleetGateway(f, Fallback, "first", "healthy")
+		c := *g.config.Load()
+		c.Providers[0].Probe = 5 * time.Second
+		g.SetConfig(&c)
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		drive(mux, 2, 5*time.Second) // so that it is known
+		wg.Go(func() { g.Probe(ctx) })
+		drive(mux, 2, 3*time.Minute)
+		stop()
+		wg.Wait()
+		_, _, asked, n := tally(calls(), began.Add(20*time.Second), began.Add(55*time.Second))
+		_, _, later, m := tally(calls(), began.Add(100*time.Second), began.Add(3*time.Minute))
+		t.Logf("asked of %d: %v; later of %d: %v", n, asked, m, later)
+		if m < 50 || later["first"] != m { // before, it depends on whether a request was under way when the second probe failed
+			t.Errorf("asked of %d: %v; later of %d: %v", n, asked, m, later)
+		}
+	})
+}

@@ -29,9 +29,10 @@ type record struct {
 	rule     Rule
 	more     []period // of the other budgets
 	refused  int64
-	over     amounts  // what calls came to beyond their reservations, summed
-	overCost llm.Nano // the same
-	serial   uint32   // of the latest period
+	over     amounts              // what calls came to beyond their reservations, summed
+	overCost llm.Nano             // the same
+	serial   uint32               // of the latest period
+	since    map[uint32]time.Time // by serial: when a period began to count that does not know its past
 }
 
 func newCounter() *counter {
@@ -42,14 +43,15 @@ func (b *Bounds) perMinute() amounts {
 	return amounts{b.Requests, b.Tokens, b.Input, b.Output}
 }
 
-// set gives the counter its rule, and returns the periods that it did not count
-// before.
-func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Period) {
+// set gives the counter its rule, and returns the budgets that it did not count
+// before since.
+func (c *counter) set(r *Rule, zone *time.Location, now, since time.Time) (fresh []Account) {
 	c.rule, c.most = *r, int32(max(0, min(r.Concurrent, math.MaxInt32)))
 	for i, limit := range r.perMinute() {
 		c.limits[i] = max(limit, 0)
 	}
 	var list []period
+	young := map[uint32]time.Time{}
 	for _, b := range r.Budgets {
 		if i := slices.IndexFunc(list, func(p period) bool { return p.kind.name() == b.Period }); i >= 0 {
 			list[i].amount = min(list[i].amount, b.Amount)
@@ -58,21 +60,34 @@ func (c *counter) set(r *Rule, zone *time.Location, now time.Time) (fresh []Peri
 		p := c.period(b.Period)
 		if p == nil {
 			c.serial++
-			list = append(list, begin(kindOf(b.Period), c.serial, b.Amount, now, zone))
-			fresh = append(fresh, b.Period)
+			p := begin(kindOf(b.Period), c.serial, b.Amount, now, zone)
+			p.young = true
+			young[p.serial] = since
+			list = append(list, p)
+			fresh = append(fresh, c.account(&p, now, zone))
 			continue
 		}
 		p.amount = b.Amount
 		for p.reached > 0 && p.share() < float64(Marks[p.reached-1]) { // more money: it can be used up again
 			p.reached--
 		}
+		if p.young {
+			young[p.serial] = c.since[p.serial]
+		}
 		list = append(list, *p)
 	}
+	c.since = young
 	c.first, c.more, c.budgets = period{}, nil, int32(len(list))
 	if len(list) > 0 {
 		c.first, c.more = list[0], list[1:]
 	}
 	return fresh
+}
+
+// account names a budget's period.
+func (c *counter) account(p *period, now time.Time, zone *time.Location) Account {
+	from, _ := p.kind.name().Bounds(now, zone)
+	return Account{Rule: c.rule.Name, Match: c.rule.Match, Period: p.kind.name(), From: from, serial: p.serial}
 }
 
 // period is the budget's for a kind, nil if there is none.
@@ -161,6 +176,9 @@ func (c *counter) take(h *hold, need *Need, second int64) {
 	c.concurrent++
 	for i := range c.budgets {
 		p := c.budget(i)
+		if p.young && !need.At.IsZero() && need.At.Before(c.since[p.serial]) {
+			continue // it is of the past that Restore tells
+		}
 		cost := need.Cost
 		if need.Soft {
 			cost = max(min(cost, p.left()), 0)

@@ -83,9 +83,10 @@ type Budget struct {
 
 // A Need is the most that a call may come to.
 type Need struct {
-	Input  int64    // tokens
-	Output int64    // tokens
-	Cost   llm.Nano // 0 if it has no price
+	Input  int64     // tokens
+	Output int64     // tokens
+	Cost   llm.Nano  // 0 if it has no price
+	At     time.Time // when the call began; zero: now
 	// Soft says that Output is a forecast, not a bound that the client set: a
 	// window takes no more of it than it could ever hold, and a budget no more
 	// than it has left. What the call goes beyond that is an overshoot.
@@ -184,11 +185,14 @@ func New(zone *time.Location, marked func(Mark)) *Limiter {
 
 // Set replaces the rules, of which each has a Match of its own. One that has the
 // name and the Match of one before keeps what it has counted, whatever its
-// numbers are now. It returns the budgets whose past the Limiter does not know:
-// see Restore.
-func (l *Limiter) Set(rules []Rule) (fresh []Fresh) {
+// numbers are now. It returns the budgets whose past the Limiter does not know,
+// and since when it counts them: they count calls that began then or later, and
+// Restore is to tell it of those before.
+func (l *Limiter) Set(rules []Rule) (fresh []Account, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
+	since = now.Truncate(time.Microsecond) // as Calls tell their time
 	before := map[Match]*counter{}
 	for _, c := range l.table.Load().order {
 		before[c.rule.Match] = c
@@ -200,9 +204,7 @@ func (l *Limiter) Set(rules []Rule) (fresh []Fresh) {
 		if c == nil || c.rule.Name != r.Name {
 			c = newCounter()
 		}
-		for _, p := range c.set(r, l.zone, time.Now()) {
-			fresh = append(fresh, Fresh{*r, p})
-		}
+		fresh = append(fresh, c.set(r, l.zone, now, since)...)
 		t.order = append(t.order, c)
 		f := r.Match.fields()
 		k := slices.IndexFunc(t.shapes, func(s shape) bool { return s.fields == f })
@@ -213,13 +215,16 @@ func (l *Limiter) Set(rules []Rule) (fresh []Fresh) {
 		t.shapes[k].add(&r.Match, bound{c, len(r.Budgets) > 0})
 	}
 	l.table.Store(t)
-	return fresh
+	return fresh, since
 }
 
-// A Fresh is a budget that has just begun to count.
-type Fresh struct {
-	Rule   Rule
+// An Account is a budget of a rule in one of its periods.
+type Account struct {
+	Rule   string
+	Match  Match
 	Period Period
+	From   time.Time // of the period; zero for Total
+	serial uint32
 }
 
 // Rules are the rules that bind a Subject: what to ask of them is the caller's
@@ -359,16 +364,7 @@ func (v *Reservation) Settle(u Used) {
 	for i := range v.held {
 		marks = v.held[i].settle(v.at, &u, second, now, marks)
 	}
-	if len(marks) > 0 {
-		l.told = append(l.told, marks...)
-		l.told = slices.Clone(l.told[max(0, len(l.told)-maxMarks):])
-	}
-	l.mu.Unlock()
-	if l.marked != nil {
-		for _, m := range marks {
-			l.marked(m)
-		}
-	}
+	l.tell(marks)
 }
 
 // second is the number of the second that now is in.
@@ -404,33 +400,70 @@ func (l *Limiter) Replay(past []Past) {
 	}
 }
 
-// A Spent is what calls of a rule came to in a period before the Limiter, or
-// the rule, was made.
+// A Spent is an amount of an Account.
 type Spent struct {
-	Rule   string
-	Period Period
+	Account
 	Amount llm.Nano
 }
 
-// Restore adds to what rules have spent in the periods that are running now.
-func (l *Limiter) Restore(spent []Spent) {
+// Restore adds to what budgets have spent on calls that began before they were
+// set. One whose period is over, or that was taken away, is passed over. news
+// says that calls were under way when the budgets were set, so that marks which
+// they pass are told.
+func (l *Limiter) Restore(spent []Spent, news bool) {
+	l.mu.Lock()
+	var marks []Mark
+	l.each(spent, func(c *counter, p *period, s *Spent, now time.Time) {
+		p.spent += max(s.Amount, 0)
+		if passed := p.mark(nil, c, now); news {
+			marks = append(marks, passed...)
+		}
+	})
+	l.tell(marks)
+}
+
+// Complete says that no call is under way any more that began before the budgets
+// were set.
+func (l *Limiter) Complete(budgets []Spent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	byName := map[string]*counter{}
+	l.each(budgets, func(c *counter, p *period, _ *Spent, _ time.Time) {
+		p.young = false
+		delete(c.since, p.serial)
+	})
+}
+
+// each calls f with those accounts that there still are.
+func (l *Limiter) each(list []Spent, f func(c *counter, p *period, s *Spent, now time.Time)) {
+	by := map[Match]*counter{}
 	for _, c := range l.table.Load().order {
-		byName[c.rule.Name] = c
+		by[c.rule.Match] = c
 	}
 	now := time.Now()
-	for _, s := range spent {
-		if c := byName[s.Rule]; c != nil {
-			for i := range c.budgets {
-				p := c.current(i, now, l.zone)
-				if p.kind.name() != s.Period {
-					continue
-				}
-				p.spent += max(s.Amount, 0)
-				p.mark(nil, c, now) // marks that were passed before are no news
+	for i := range list {
+		s := &list[i]
+		c := by[s.Match]
+		if c == nil || c.rule.Name != s.Rule {
+			continue
+		}
+		for k := range c.budgets {
+			if p := c.current(k, now, l.zone); p.serial == s.serial {
+				f(c, p, s, now)
 			}
+		}
+	}
+}
+
+// tell lets go of the lock and tells of marks.
+func (l *Limiter) tell(marks []Mark) {
+	if len(marks) > 0 {
+		l.told = append(l.told, marks...)
+		l.told = slices.Clone(l.told[max(0, len(l.told)-maxMarks):])
+	}
+	l.mu.Unlock()
+	if l.marked != nil {
+		for _, m := range marks {
+			l.marked(m)
 		}
 	}
 }
@@ -459,30 +492,19 @@ func (l *Limiter) Live() ([]call.LiveLimit, []call.LiveMark) {
 	return list, marks
 }
 
-// Spending is what the budgets have spent in the periods that are running. The
-// rules come with their Match, as a name may be given anew.
-func (l *Limiter) Spending() []Running {
-	var list []Running
+// Spending is what the budgets have spent in the periods that are running.
+func (l *Limiter) Spending() []Spent {
+	var list []Spent
 	for _, c := range l.table.Load().order {
 		l.mu.Lock()
 		now := time.Now()
 		for i := range c.budgets {
 			p := c.current(i, now, l.zone)
-			from, _ := p.kind.name().Bounds(now, l.zone)
-			list = append(list, Running{Rule: c.rule.Name, Match: c.rule.Match, Period: p.kind.name(), From: from, Spent: p.spent})
+			list = append(list, Spent{c.account(p, now, l.zone), p.spent})
 		}
 		l.mu.Unlock()
 	}
 	return list
-}
-
-// A Running is what a budget has spent in its running period.
-type Running struct {
-	Rule   string
-	Match  Match
-	Period Period
-	From   time.Time // zero for Total
-	Spent  llm.Nano
 }
 
 // Zone is where a day begins.

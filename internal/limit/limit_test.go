@@ -106,7 +106,7 @@ func schedule(t *testing.T, seed uint64) {
 				b.Budgets = rules[i].Budgets
 				rules[i].Bounds = b
 			}
-			if fresh := l.Set(rules); len(fresh) > 0 {
+			if fresh, _ := l.Set(rules); len(fresh) > 0 {
 				t.Errorf("%v lost what they had counted", fresh)
 			}
 			reloaded = time.Now()
@@ -288,15 +288,84 @@ func TestHeldBack(t *testing.T) {
 	}
 }
 
+// TestPast: a budget that comes into force while calls are under way counts those
+// that begin from then on; it is told of the others, once, and only as long as
+// it is that budget in that period.
+func TestPast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var marks []Mark
+		l := New(time.UTC, func(m Mark) { marks = append(marks, m) })
+		rule := Rule{"key k", Match{Key: "k"}, Bounds{Requests: 100}}
+		l.Set([]Rule{rule})
+		reserve := func(at time.Time) *Reservation {
+			v, refusal := l.Find(Subject{Key: "k"}).Reserve(Need{At: at, Cost: 10})
+			if refusal != nil {
+				t.Fatal(refusal)
+			}
+			return v
+		}
+		spent := func(want llm.Nano, reserved llm.Nano) {
+			t.Helper()
+			if b := rulesOf(l)[0].Budgets[0]; b.Spent != want || b.Reserved != reserved {
+				t.Errorf("%v spent, %v reserved; want %v, %v", b.Spent, b.Reserved, want, reserved)
+			}
+		}
+		began := time.Now()
+		before := reserve(began)
+		time.Sleep(time.Second)
+		rule.Budgets = []Budget{{1000, Day}}
+		fresh, since := l.Set([]Rule{rule})
+		if len(fresh) != 1 || !since.Equal(time.Now().Truncate(time.Microsecond)) {
+			t.Fatalf("%+v %v", fresh, since)
+		}
+		late := reserve(began) // its body took a while
+		time.Sleep(time.Second)
+		after := reserve(time.Now())
+		spent(0, 10)
+		for _, v := range []*Reservation{before, late, after} {
+			v.Settle(Used{Cost: 8})
+		}
+		spent(8, 0)
+		l.Restore([]Spent{{fresh[0], 700}}, false)
+		if spent(708, 0); len(marks) != 0 {
+			t.Errorf("%v is no news", marks)
+		}
+		l.Restore([]Spent{{fresh[0], 116}}, true)
+		if spent(824, 0); len(marks) != 1 || marks[0].Percent != 80 {
+			t.Errorf("%v, want 80 %%", marks)
+		}
+		l.Complete([]Spent{{Account: fresh[0]}})
+		reserve(began).Settle(Used{Cost: 1}) // now there is nobody else to count it
+		spent(825, 0)
+
+		rule.Budgets = nil
+		l.Set([]Rule{rule})
+		rule.Budgets = []Budget{{1000, Day}}
+		again, _ := l.Set([]Rule{rule})
+		l.Restore([]Spent{{fresh[0], 100}}, false) // of the one that is gone
+		spent(0, 0)
+		other := rule
+		other.Name = "key other"
+		l.Set([]Rule{other})
+		l.Restore([]Spent{{again[0], 100}}, false)
+		spent(0, 0)
+		last, _ := l.Set([]Rule{rule})
+		time.Sleep(25 * time.Hour)
+		l.Restore([]Spent{{last[0], 100}}, false) // of yesterday
+		spent(0, 0)
+	})
+}
+
 // TestMarks: each share is told once, and again after more money came.
 func TestMarks(t *testing.T) {
 	var marks []Mark
 	l := New(time.UTC, func(m Mark) { marks = append(marks, m) })
 	rule := Rule{"key k", Match{Key: "k"}, Bounds{Budgets: []Budget{{1000, Month}}}}
-	if fresh := l.Set([]Rule{rule}); len(fresh) != 1 || fresh[0].Period != Month {
+	fresh, _ := l.Set([]Rule{rule})
+	if len(fresh) != 1 || fresh[0].Period != Month {
 		t.Errorf("the past of %v is asked for", fresh)
 	}
-	l.Restore([]Spent{{"key k", Month, 850}, {"key k", Day, 1}, {"nobody", Month, 1}})
+	l.Restore([]Spent{{fresh[0], 850}, {Account{Rule: "key k", Match: rule.Match, Period: Day}, 1}, {Account{Rule: "nobody", Period: Month}, 1}}, false)
 	spend := func(n llm.Nano) {
 		v, refusal := l.Find(Subject{Key: "k"}).Reserve(Need{Cost: n})
 		if refusal != nil {
@@ -321,7 +390,7 @@ func TestMarks(t *testing.T) {
 	spend(90)
 	told(90, 100)
 	rule.Budgets = []Budget{{2000, Month}}
-	if fresh := l.Set([]Rule{rule}); len(fresh) != 0 {
+	if fresh, _ := l.Set([]Rule{rule}); len(fresh) != 0 {
 		t.Errorf("%v forgot what was spent", fresh)
 	}
 	spend(600)

@@ -48,6 +48,7 @@ type period struct {
 	serial   uint32  // of the counter: which of its periods this is; from 1 on
 	reached  int8    // of Marks: how many have been told
 	kind     kind
+	young    bool // it may not know yet what calls came to that began before it did
 }
 
 // A kind is a Period by its number.

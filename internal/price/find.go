@@ -205,9 +205,13 @@ func (c *Catalogue) Find(provider, model string) (*Model, bool) {
 	m, _ = c.search(provider, model)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.m) < maxFound {
-		f.m[name{strings.Clone(provider), strings.Clone(model)}] = m
+	if len(f.m) >= maxFound {
+		for any := range f.m { // whatever is asked again comes back
+			delete(f.m, any)
+			break
+		}
 	}
+	f.m[name{strings.Clone(provider), strings.Clone(model)}] = m
 	return m, m != nil
 }
 
