@@ -37,7 +37,7 @@ const (
 	queueLen   = 8192                  // Calls; at 5,000 a second, more than a second of a stalled disk
 	maxBatch   = 1000                  // Calls given to a sink at once
 	maxBytes   = 64 << 20              // of the Exchanges that are held; a Call comes without its own beyond them
-	gather     = 40 * time.Millisecond // how long a batch waits for company: a Call is stored well within 200 ms
+	gather     = 20 * time.Millisecond // how long a batch waits for company: a Call is stored well within 200 ms
 	maxHold    = 50 * time.Millisecond // how long a full queue holds a handler
 	retryAfter = 200 * time.Millisecond
 	warnEvery  = 10 * time.Second

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -20,12 +22,26 @@ import (
 // is what makes a step of the store happen.
 type db struct {
 	tail *sql.DB // one connection: batches are committed without waiting for the disk, and survive a kill
-	safe *sql.DB // reads, and the manifest's transactions: these survive a loss of power, too
+	seal *sql.DB // one connection, as careless: what moves from the tail into files that nobody removes
+	safe *sql.DB // reads, and the manifest's other transactions: these survive a loss of power, too, as files are removed after them
 	add  *sql.Stmt
 	roll [byModel + 1]*sql.Stmt // each rollup
 
 	fresh bool // it has no version yet: see made
+
+	logged  atomic.Int64  // bytes that were committed since the log was last looked at
+	grown   chan struct{} // has a token when they are many
+	stop    chan struct{}
+	stopped chan struct{}
 }
+
+// What is committed goes into a log first. It is brought from there into the
+// database beside whoever commits: that waits for the disk, which on a busy one
+// takes longer than a Call may be unstored.
+const (
+	logMany = 4 << 20   // bytes after which that is done
+	logMost = 128 << 20 // of a log that is never done with, as somebody always commits: then they wait
+)
 
 const dbVersion = 1
 
@@ -58,15 +74,20 @@ func from(disk Disk) string {
 // openDB opens or makes the database. An error means that it cannot be used.
 func openDB(disk Disk, path string) (*db, error) {
 	open := func(sync string, conns int) (*sql.DB, error) {
-		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)&_pragma=page_size(16384)&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(250)&_pragma=synchronous("+sync+")")
+		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)&_pragma=page_size("+strconv.Itoa(pageSize)+")&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(0)&_pragma=journal_size_limit(16777216)&_pragma=synchronous("+sync+")")
 		if err == nil {
 			h.SetMaxOpenConns(conns)
 		}
 		return h, err
 	}
-	d := &db{}
+	d := &db{grown: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{})}
+	close(d.stopped) // nothing runs yet
 	var err error
 	if d.tail, err = open("NORMAL", 1); err != nil {
+		return nil, err
+	}
+	if d.seal, err = open("NORMAL", 1); err != nil {
+		d.close()
 		return nil, err
 	}
 	if d.safe, err = open("FULL", 4); err != nil {
@@ -77,8 +98,55 @@ func openDB(disk Disk, path string) (*db, error) {
 		d.close()
 		return nil, err
 	}
+	d.stopped = make(chan struct{})
+	go d.carry()
 	return d, nil
 }
+
+// carry keeps the log short until the database is closed.
+func (d *db) carry() {
+	defer close(d.stopped)
+	for {
+		select {
+		case <-d.grown:
+			_ = d.checkpoint() // what cannot be done now stays in the log
+		case <-d.stop:
+			return
+		}
+	}
+}
+
+// checkpoint brings the log into the database. Nobody waits for it unless the
+// log has become too long.
+func (d *db) checkpoint() error {
+	d.logged.Store(0)
+	for range 4 { // each time what was committed meanwhile: less and less
+		var busy, log, done int
+		if err := d.safe.QueryRow("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &log, &done); err != nil {
+			return err
+		}
+		if done >= log {
+			return nil
+		}
+		if log*pageSize > logMost {
+			_, err := d.tail.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+			return err
+		}
+	}
+	return nil
+}
+
+// wrote notes that something was committed, of about n bytes.
+func (d *db) wrote(n int) {
+	if d.logged.Add(int64(n)) >= logMany {
+		select {
+		case d.grown <- struct{}{}:
+		default:
+		}
+	}
+}
+
+const pageSize = 16 << 10
 
 func (d *db) prepare() error {
 	if err := quickCheck(context.Background(), d.tail); err != nil {
@@ -180,17 +248,18 @@ func again(do func() error) error {
 }
 
 func (d *db) close() error {
+	close(d.stop)
+	<-d.stopped
 	var err error
 	for _, s := range [...]*sql.Stmt{d.add, d.roll[byHour], d.roll[byModel]} {
 		if s != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}
-	if d.tail != nil {
-		err = errors.Join(err, d.tail.Close())
-	}
-	if d.safe != nil {
-		err = errors.Join(err, d.safe.Close())
+	for _, h := range [...]*sql.DB{d.tail, d.seal, d.safe} {
+		if h != nil {
+			err = errors.Join(err, h.Close())
+		}
 	}
 	return err
 }
@@ -198,6 +267,7 @@ func (d *db) close() error {
 // append stores a batch: it survives a kill from here on.
 func (d *db) append(ctx context.Context, seq int64, batch []byte) error {
 	_, err := d.add.ExecContext(ctx, seq, batch)
+	d.wrote(len(batch) + 2*pageSize) // the last page is written anew, and one above it
 	return err
 }
 
@@ -293,7 +363,11 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 			return err
 		}
 	}
-	tx, err := d.safe.Begin()
+	h := d.safe
+	if len(removed) == 0 { // who commits a batch must not wait for the disk
+		h = d.seal
+	}
+	tx, err := h.Begin()
 	if err != nil {
 		return err
 	}
@@ -324,7 +398,13 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 			return err
 		}
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	if h == d.seal {
+		_ = d.checkpoint() // a loss of power before it leaves the tail as it was; what cannot be done now stays in the log
+	}
+	return nil
 }
 
 // touch commits something that changes nothing.
@@ -391,10 +471,7 @@ func (d *db) shrink() error {
 		if _, err := d.tail.Exec("PRAGMA incremental_vacuum(256)"); err != nil {
 			return err
 		}
+		d.wrote(256 * pageSize)
 	}
-	if _, err := d.safe.Exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil { // which makes nobody wait
-		return err
-	}
-	_, err := d.tail.Exec("PRAGMA wal_checkpoint(TRUNCATE)") // what little is left
-	return err
+	return d.checkpoint()
 }
