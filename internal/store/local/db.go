@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -73,24 +72,25 @@ func from(disk Disk) string {
 
 // openDB opens or makes the database. An error means that it cannot be used.
 func openDB(disk Disk, path string) (*db, error) {
-	open := func(sync string, conns int) (*sql.DB, error) {
-		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)&_pragma=page_size("+strconv.Itoa(pageSize)+")&_pragma=auto_vacuum(INCREMENTAL)&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(0)&_pragma=journal_size_limit(16777216)&_pragma=synchronous("+sync+")")
+	open := func(sync string, conns int, more string) (*sql.DB, error) {
+		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)"+more+"&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(0)&_pragma=journal_size_limit(16777216)&_pragma=synchronous("+sync+")")
 		if err == nil {
 			h.SetMaxOpenConns(conns)
+			h.SetMaxIdleConns(conns)
 		}
 		return h, err
 	}
 	d := &db{grown: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{})}
 	close(d.stopped) // nothing runs yet
 	var err error
-	if d.tail, err = open("NORMAL", 1); err != nil {
+	if d.tail, err = open("NORMAL", 1, "&_pragma=auto_vacuum(INCREMENTAL)"); err != nil { // which each connection would commit
 		return nil, err
 	}
-	if d.seal, err = open("NORMAL", 1); err != nil {
+	if d.seal, err = open("NORMAL", 1, ""); err != nil {
 		d.close()
 		return nil, err
 	}
-	if d.safe, err = open("FULL", 4); err != nil {
+	if d.safe, err = open("FULL", 4, ""); err != nil {
 		d.close()
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (d *db) wrote(n int) {
 	}
 }
 
-const pageSize = 16 << 10
+const pageSize = 4 << 10 // SQLite's own
 
 func (d *db) prepare() error {
 	if err := quickCheck(context.Background(), d.tail); err != nil {

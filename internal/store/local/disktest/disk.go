@@ -25,6 +25,8 @@ type Disk struct {
 	dead   int  // from this one on all fail; 0 means never
 	with   syscall.Errno
 	failed string // the first that did
+
+	stalled chan struct{} // nil, or closed when that is over
 }
 
 // New makes a disk. Close it once every store on it is closed.
@@ -51,6 +53,30 @@ func (d *Disk) Kill(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.dead = n
+}
+
+// Stall makes whoever waits until something is on the disk wait, as a busy one
+// does, until release is called.
+func (d *Disk) Stall() (release func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stalled = make(chan struct{})
+	return sync.OnceFunc(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		close(d.stalled)
+		d.stalled = nil
+	})
+}
+
+// wait waits as long as the disk is stalled.
+func (d *Disk) wait() {
+	d.mu.Lock()
+	stalled := d.stalled
+	d.mu.Unlock()
+	if stalled != nil {
+		<-stalled
+	}
 }
 
 // Heal ends all failing.
@@ -185,5 +211,6 @@ func (f *file) Sync() error {
 	if err := f.d.op("sync", f.Name()); err != nil {
 		return err
 	}
+	f.d.wait()
 	return f.File.Sync()
 }

@@ -194,5 +194,6 @@ func xSync(tls *libc.TLS, p uintptr, flags int32) int32 {
 	if f.d.op("sync", f.name) != nil {
 		return sqlite3.SQLITE_IOERR_FSYNC
 	}
+	f.d.wait()
 	return function[syncFunc](f.methods.FxSync)(tls, p, flags)
 }
