@@ -27,7 +27,20 @@ type bodies struct {
 	log  *slog.Logger
 
 	mu   sync.Mutex // guards what follows
-	open map[string]*sql.DB
+	open map[string]*bodyFile
+}
+
+// A bodyFile is a day's database.
+type bodyFile struct {
+	*sql.DB         // one connection
+	side    *sql.DB // another, for the log
+	keeping *log
+}
+
+// Close closes it.
+func (f *bodyFile) Close() error {
+	f.keeping.close()
+	return errors.Join(f.DB.Close(), f.side.Close())
 }
 
 const bodySchema = `CREATE TABLE IF NOT EXISTS bodies (
@@ -50,7 +63,7 @@ func dayFile(id string) string {
 }
 
 // file opens a day's database; nil if it is not there and not to be made.
-func (b *bodies) file(name string, make bool) (*sql.DB, error) {
+func (b *bodies) file(name string, make bool) (*bodyFile, error) {
 	if db := b.open[name]; db != nil {
 		return db, nil
 	}
@@ -58,7 +71,7 @@ func (b *bodies) file(name string, make bool) (*sql.DB, error) {
 	if _, err := b.disk.Stat(path); !make && errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	var db *sql.DB
+	var db *bodyFile
 	err := again(func() (err error) {
 		db, err = b.openFile(path)
 		return err
@@ -77,7 +90,7 @@ func (b *bodies) file(name string, make bool) (*sql.DB, error) {
 		}
 	}
 	if b.open == nil {
-		b.open = map[string]*sql.DB{}
+		b.open = map[string]*bodyFile{}
 	}
 	for old := range b.open { // yesterday's late bodies and today's: two are enough
 		if len(b.open) >= 2 {
@@ -89,17 +102,31 @@ func (b *bodies) file(name string, make bool) (*sql.DB, error) {
 	return db, nil
 }
 
-func (b *bodies) openFile(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?"+from(b.disk)+"_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)")
+func (b *bodies) openFile(path string) (*bodyFile, error) {
+	open := func() (*sql.DB, error) {
+		db, err := sql.Open("sqlite", "file:"+path+"?"+from(b.disk)+"_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&"+noCheckpoint+"&_pragma=synchronous(NORMAL)")
+		if err == nil {
+			db.SetMaxOpenConns(1)
+		}
+		return db, err
+	}
+	f := &bodyFile{}
+	var err error
+	if f.DB, err = open(); err != nil {
+		return nil, err
+	}
+	if f.side, err = open(); err == nil {
+		_, err = f.DB.Exec(bodySchema)
+	}
 	if err != nil {
+		f.DB.Close()
+		if f.side != nil {
+			f.side.Close()
+		}
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)
-	if _, err := db.Exec(bodySchema); err != nil {
-		db.Close()
-		return nil, err
-	}
-	return db, nil
+	f.keeping = keepLog(f.side, f.DB)
+	return f, nil
 }
 
 // add keeps the Exchanges of a batch.
@@ -134,6 +161,7 @@ func (b *bodies) insert(name string, list []call.Entry) error {
 		return err
 	}
 	defer tx.Rollback() // after a commit it does nothing
+	size := 0
 	for _, e := range list {
 		cut := 0
 		if e.Exchange.RequestCut {
@@ -142,11 +170,13 @@ func (b *bodies) insert(name string, list []call.Entry) error {
 		if e.Exchange.ReplyCut {
 			cut |= 2
 		}
-		if _, err := tx.Exec("INSERT OR REPLACE INTO bodies (id, request, response, cut) VALUES (?, ?, ?, ?)",
-			e.ID, zip.EncodeAll(e.Exchange.Request, nil), zip.EncodeAll(e.Exchange.Response, nil), cut); err != nil {
+		request, response := zip.EncodeAll(e.Exchange.Request, nil), zip.EncodeAll(e.Exchange.Response, nil)
+		if _, err := tx.Exec("INSERT OR REPLACE INTO bodies (id, request, response, cut) VALUES (?, ?, ?, ?)", e.ID, request, response, cut); err != nil {
 			return err
 		}
+		size += len(request) + len(response) + pageSize
 	}
+	defer db.keeping.wrote(size)
 	return tx.Commit()
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite"
@@ -28,19 +27,8 @@ type db struct {
 
 	fresh bool // it has no version yet: see made
 
-	logged  atomic.Int64  // bytes that were committed since the log was last looked at
-	grown   chan struct{} // has a token when they are many
-	stop    chan struct{}
-	stopped chan struct{}
+	log *log // nil until it is prepared
 }
-
-// What is committed goes into a log first. It is brought from there into the
-// database beside whoever commits: that waits for the disk, which on a busy one
-// takes longer than a Call may be unstored.
-const (
-	logMany = 4 << 20   // bytes after which that is done
-	logMost = 128 << 20 // of a log that is never done with, as somebody always commits: then they wait
-)
 
 const dbVersion = 1
 
@@ -73,15 +61,14 @@ func from(disk Disk) string {
 // openDB opens or makes the database. An error means that it cannot be used.
 func openDB(disk Disk, path string) (*db, error) {
 	open := func(sync string, conns int, more string) (*sql.DB, error) {
-		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)"+more+"&_pragma=journal_mode(WAL)&_pragma=wal_autocheckpoint(0)&_pragma=journal_size_limit(16777216)&_pragma=synchronous("+sync+")")
+		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)"+more+"&_pragma=journal_mode(WAL)&"+noCheckpoint+"&_pragma=synchronous("+sync+")")
 		if err == nil {
 			h.SetMaxOpenConns(conns)
 			h.SetMaxIdleConns(conns)
 		}
 		return h, err
 	}
-	d := &db{grown: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{})}
-	close(d.stopped) // nothing runs yet
+	d := &db{}
 	var err error
 	if d.tail, err = open("NORMAL", 1, "&_pragma=auto_vacuum(INCREMENTAL)"); err != nil { // which each connection would commit
 		return nil, err
@@ -98,55 +85,9 @@ func openDB(disk Disk, path string) (*db, error) {
 		d.close()
 		return nil, err
 	}
-	d.stopped = make(chan struct{})
-	go d.carry()
+	d.log = keepLog(d.safe, d.tail)
 	return d, nil
 }
-
-// carry keeps the log short until the database is closed.
-func (d *db) carry() {
-	defer close(d.stopped)
-	for {
-		select {
-		case <-d.grown:
-			_ = d.checkpoint() // what cannot be done now stays in the log
-		case <-d.stop:
-			return
-		}
-	}
-}
-
-// checkpoint brings the log into the database. Nobody waits for it unless the
-// log has become too long.
-func (d *db) checkpoint() error {
-	d.logged.Store(0)
-	for range 4 { // each time what was committed meanwhile: less and less
-		var busy, log, done int
-		if err := d.safe.QueryRow("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &log, &done); err != nil {
-			return err
-		}
-		if done >= log {
-			return nil
-		}
-		if log*pageSize > logMost {
-			_, err := d.tail.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
-			return err
-		}
-	}
-	return nil
-}
-
-// wrote notes that something was committed, of about n bytes.
-func (d *db) wrote(n int) {
-	if d.logged.Add(int64(n)) >= logMany {
-		select {
-		case d.grown <- struct{}{}:
-		default:
-		}
-	}
-}
-
-const pageSize = 4 << 10 // SQLite's own
 
 func (d *db) prepare() error {
 	if err := quickCheck(context.Background(), d.tail); err != nil {
@@ -248,8 +189,7 @@ func again(do func() error) error {
 }
 
 func (d *db) close() error {
-	close(d.stop)
-	<-d.stopped
+	d.log.close()
 	var err error
 	for _, s := range [...]*sql.Stmt{d.add, d.roll[byHour], d.roll[byModel]} {
 		if s != nil {
@@ -267,7 +207,7 @@ func (d *db) close() error {
 // append stores a batch: it survives a kill from here on.
 func (d *db) append(ctx context.Context, seq int64, batch []byte) error {
 	_, err := d.add.ExecContext(ctx, seq, batch)
-	d.wrote(len(batch) + 2*pageSize) // the last page is written anew, and one above it
+	d.log.wrote(len(batch) + 2*pageSize) // the last page is written anew, and one above it
 	return err
 }
 
@@ -402,7 +342,7 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 		return err
 	}
 	if h == d.seal {
-		_ = d.checkpoint() // a loss of power before it leaves the tail as it was; what cannot be done now stays in the log
+		_ = d.log.checkpoint() // a loss of power before it leaves the tail as it was; what cannot be done now stays in the log
 	}
 	return nil
 }
@@ -471,7 +411,7 @@ func (d *db) shrink() error {
 		if _, err := d.tail.Exec("PRAGMA incremental_vacuum(256)"); err != nil {
 			return err
 		}
-		d.wrote(256 * pageSize)
+		d.log.wrote(256 * pageSize)
 	}
-	return d.checkpoint()
+	return d.log.checkpoint()
 }

@@ -27,7 +27,7 @@ func TestStall(t *testing.T) {
 		var batch []call.Entry
 		for range 50 {
 			at = at.Add(time.Millisecond)
-			batch = append(batch, call.Entry{Call: &call.Call{ID: call.NewID(at), StartedAt: at.UTC().Truncate(time.Microsecond), Origin: call.OriginClient, Key: "k",
+			batch = append(batch, call.Entry{Exchange: &call.Exchange{Request: []byte("{}"), Response: []byte("{}")}, Call: &call.Call{ID: call.NewID(at), StartedAt: at.UTC().Truncate(time.Microsecond), Origin: call.OriginClient, Key: "k",
 				Ingress: "openai.chat", Provider: "openai", Model: "gpt-4.1", ResponseID: "chatcmpl-" + call.NewID(at), Status: call.Success, HTTPStatus: 200, Cost: 1,
 				Usage: llm.Usage{Source: llm.UsageUpstream, Input: 10, Output: 5}}})
 		}
