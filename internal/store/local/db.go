@@ -306,6 +306,8 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 	h := d.safe
 	if len(removed) == 0 { // who commits a batch must not wait for the disk
 		h = d.seal
+	} else {
+		_ = d.log.checkpoint() // then there is little to wait for
 	}
 	tx, err := h.Begin()
 	if err != nil {
