@@ -104,9 +104,11 @@ func (s *Store) Settle(ctx context.Context) error {
 			return err
 		}
 	}
+	s.trouble("seal", nil)
 	for {
 		pick := s.mergeDue(time.Now().Add(2 * quietAfter))
 		if len(pick) == 0 {
+			s.trouble("merge", nil)
 			return s.db.shrink()
 		}
 		if err := cmp.Or(ctx.Err(), s.merge(pick)); err != nil {
