@@ -18,7 +18,7 @@ import (
 // say about it.
 type Config struct {
 	Listen      string     `yaml:"listen" jsonschema_description:"Address of the gateway, the API and the console, as host:port. Anything but a loopback address is reachable from other machines."`
-	Debug       string     `yaml:"debug" jsonschema_description:"Loopback address of a second listener with profiles of the running program (/debug/pprof/), e.g. 127.0.0.1:6060. Absent: there is none."`
+	Debug       string     `yaml:"debug" jsonschema_description:"Loopback address of a second listener with profiles of the running program (/debug/pprof/; POST /debug/free returns free memory to the system), e.g. 127.0.0.1:6060. Absent: there is none."`
 	Data        string     `yaml:"data" jsonschema_description:"Folder of everything durable; sheepgate backup copies it, also while it is in use."`
 	Store       string     `yaml:"store" jsonschema_description:"Where calls are kept, as file:FOLDER. Absent: the data folder."`
 	State       string     `yaml:"state" jsonschema_description:"Where keys and budgets are kept, as file:FOLDER. Absent: the data folder."`
