@@ -23,13 +23,20 @@ const (
 // A probed is a provider with one of its keys.
 type probed struct{ provider, key string }
 
+// A probing is how the probes of one go.
+type probing struct {
+	mu    sync.Mutex
+	under bool      // one is under way
+	asked time.Time // when the last one began
+	fails int       // in a row
+}
+
 // Probe asks the providers that are to be probed, each in its time, until ctx
 // ends.
 func (g *Gateway) Probe(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var mu sync.Mutex
-	asked, fails := map[probed]time.Time{}, map[probed]int{}
+	all := map[probed]*probing{}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -38,39 +45,14 @@ func (g *Gateway) Probe(ctx context.Context) {
 			p := &c.Providers[i]
 			for k := range p.Keys {
 				id := probed{p.Name, p.Keys[k].Name}
-				mu.Lock()
-				due := p.Probe > 0 && time.Since(asked[id]) >= p.Probe
-				if due {
-					asked[id] = time.Now().Add(probeTime) // while it is under way
+				b := all[id]
+				if b == nil {
+					b = &probing{}
+					all[id] = b
 				}
-				mu.Unlock()
-				if !due {
-					continue
+				if b.due(p.Probe) {
+					wg.Go(func() { g.probeOnce(ctx, p, &p.Keys[k], b) })
 				}
-				wg.Go(func() {
-					began := time.Now()
-					good := g.probe(ctx, p, &p.Keys[k])
-					mu.Lock()
-					defer mu.Unlock()
-					asked[id] = began
-					if ctx.Err() != nil {
-						return
-					}
-					was := fails[id] >= probeFails
-					if fails[id]++; good {
-						fails[id] = 0
-					}
-					switch gone := fails[id] >= probeFails; {
-					case gone && !was:
-						g.log.Warn("a provider does not answer its probes", "provider", p.Name, "key", id.key)
-						g.deployments.probed(id, true, false, time.Now())
-					case was && !gone:
-						g.log.Info("a provider answers its probes again", "provider", p.Name, "key", id.key)
-						g.deployments.probed(id, true, true, time.Now())
-					case gone:
-						g.deployments.probed(id, false, false, time.Now())
-					}
-				})
 			}
 		}
 		select {
@@ -78,6 +60,42 @@ func (g *Gateway) Probe(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// due reports whether it is time for a probe, which then is under way.
+func (b *probing) due(every time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if every <= 0 || b.under || time.Since(b.asked) < every {
+		return false
+	}
+	b.under, b.asked = true, time.Now()
+	return true
+}
+
+// probeOnce makes a probe and tells the deployments what comes of it.
+func (g *Gateway) probeOnce(ctx context.Context, p *Provider, k *ProviderKey, b *probing) {
+	good := g.probe(ctx, p, k)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.under = false
+	if ctx.Err() != nil {
+		return
+	}
+	was := b.fails >= probeFails
+	if b.fails++; good {
+		b.fails = 0
+	}
+	gone := b.fails >= probeFails
+	switch {
+	case gone && !was:
+		g.log.Warn("a provider does not answer its probes", "provider", p.Name, "key", k.Name)
+	case was && !gone:
+		g.log.Info("a provider answers its probes again", "provider", p.Name, "key", k.Name)
+	}
+	if gone || was {
+		g.deployments.probed(probed{p.Name, k.Name}, gone, gone != was, time.Now())
 	}
 }
 
@@ -102,11 +120,12 @@ func (g *Gateway) probe(ctx context.Context, p *Provider, k *ProviderKey) bool {
 	return (err == nil || errors.Is(err, io.EOF)) && res.StatusCode < http.StatusInternalServerError
 }
 
-// probed takes a probe's result to all models of a provider with a key. The first
-// that is good again has them tried with the next request. While it is gone they
-// are passed over, and a request finds out only once in holdTime: where lists of
-// models alone are broken it will be answered, and then it knows better.
-func (t *deployments) probed(id probed, turned, good bool, now time.Time) {
+// probed takes to all models of a provider with a key that it is gone by its
+// probes, or back; turned says that it has just become so. One that is back is
+// tried with the next request. While it is gone they are passed over, and a
+// request finds out only once in holdTime: where lists of models alone are
+// broken it will be answered, and then it knows better.
+func (t *deployments) probed(id probed, gone, turned bool, now time.Time) {
 	t.each(func(d *deployment) {
 		if d.id.provider != id.provider || d.id.key != id.key {
 			return
@@ -115,12 +134,11 @@ func (t *deployments) probed(id probed, turned, good bool, now time.Time) {
 		defer d.mu.Unlock()
 		b := &d.health
 		switch {
-		case good && turned && b.openFor > 0:
+		case !gone && b.openFor > 0:
 			b.opened = now.Add(-b.openFor)
-		case good:
-		case turned:
+		case gone && turned:
 			b.opened, b.openFor, b.probedAt = now, maxOpen, now
-		case b.openFor > 0 && now.Sub(b.probedAt) < holdTime:
+		case gone && b.openFor > 0 && now.Sub(b.probedAt) < holdTime:
 			b.opened = now
 		}
 	})
