@@ -176,13 +176,12 @@ func (s *Console) arithmetic(c *call.Call) arithmetic {
 	if prices == nil {
 		return a
 	}
-	cost, ok := prices.Cost(c.Provider, c.Model, &c.Usage, c.StartedAt)
+	cost, lines, ok := prices.Explain(c.Provider, c.Model, &c.Usage, c.StartedAt)
 	if !ok {
 		return a
 	}
 	sum := cost.Nano + a.Earlier
 	a.Source, a.Row, a.Computed = "catalogue", cost.Row, &sum
-	lines, _ := prices.Lines(c.Provider, c.Model, &c.Usage, c.StartedAt)
 	for _, l := range lines {
 		exact := new(big.Rat).SetFrac(new(big.Int).Mul(big.NewInt(l.Quantity), big.NewInt(int64(l.Rate))), big.NewInt(l.Per))
 		amount := exact.FloatString(6) // Per divides a million: six decimals are exact

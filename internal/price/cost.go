@@ -58,10 +58,11 @@ func (c *Catalogue) Cost(provider, model string, u *llm.Usage, at time.Time) (Co
 	return Cost{sum(lines), row}, ok
 }
 
-// Lines is how a Cost comes about: their exact sum, rounded once, is its Nano.
-func (c *Catalogue) Lines(provider, model string, u *llm.Usage, at time.Time) ([]Line, bool) {
-	lines, _, ok := c.lines(provider, model, u, at, nil)
-	return lines, ok
+// Explain is Cost with the lines that it is made of: their exact sum, rounded
+// once, is its Nano.
+func (c *Catalogue) Explain(provider, model string, u *llm.Usage, at time.Time) (Cost, []Line, bool) {
+	lines, row, ok := c.lines(provider, model, u, at, nil)
+	return Cost{sum(lines), row}, lines, ok
 }
 
 // lines appends what u uses, and names the row that prices it. They are none

@@ -141,7 +141,7 @@ func check(t *testing.T, m *plainModel, u *llm.Usage, got Cost, at time.Time) {
 	t.Helper()
 	var tokens int64
 	exact := new(big.Rat)
-	lines, _ := Default().Lines(m.Provider, m.ID, u, at)
+	_, lines, _ := Default().Explain(m.Provider, m.ID, u, at)
 	for _, l := range lines {
 		tokens += l.Quantity
 		exact.Add(exact, rat(t, json.Number(l.Exact())))
