@@ -42,19 +42,34 @@ const benchKey, adminKey = "bench-key-of-this-run-only", "bench-admin-of-this-ru
 // unlimited is the subject without limits.
 const unlimited = "no limits"
 
+// built is the binary to measure: the one that was named, or a new one in dir.
+func (p *plan) built(ctx context.Context, dir string) (string, error) {
+	if p.binary != "" {
+		return p.binary, nil
+	}
+	binary := filepath.Join(dir, "sheepgate-built")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./cmd/sheepgate")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build ./cmd/sheepgate: %w: %s", err, out)
+	}
+	p.binary = binary
+	return binary, nil
+}
+
 // startSubjects starts what is there. What is not is left out, with a line.
 func startSubjects(ctx context.Context, dir, upstream string, p plan) []*subject {
 	subjects := []*subject{{name: "direct", addr: upstream}}
 	for _, s := range []struct {
 		name  string
-		start func(ctx context.Context, dir, upstream string, p plan) (*proc, error)
+		start func(ctx context.Context, dir, upstream string, p *plan) (*proc, error)
 	}{
 		{"nginx", startNginx}, {"reverseproxy", startReverseProxy}, {"sheepgate", startSheepgate}, {unlimited, startUnlimited},
 	} {
 		if p.only != "" && p.only != s.name {
 			continue
 		}
-		pr, err := s.start(ctx, dir, upstream, p)
+		pr, err := s.start(ctx, dir, upstream, &p)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %s is left out: %v\n", s.name, err)
 			continue
@@ -64,7 +79,7 @@ func startSubjects(ctx context.Context, dir, upstream string, p plan) []*subject
 	return subjects
 }
 
-func startReverseProxy(_ context.Context, _, upstream string, _ plan) (*proc, error) {
+func startReverseProxy(_ context.Context, _, upstream string, _ *plan) (*proc, error) {
 	return startSelf("reverseproxy", "-upstream", upstream)
 }
 
@@ -103,7 +118,7 @@ http {
 }
 `
 
-func startNginx(ctx context.Context, dir, upstream string, _ plan) (*proc, error) {
+func startNginx(ctx context.Context, dir, upstream string, _ *plan) (*proc, error) {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
 		if path, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
@@ -139,27 +154,22 @@ keys:
 
 // startSheepgate runs the real program with everything that it does by default,
 // a key with limits and a budget, and its store.
-func startSheepgate(ctx context.Context, dir, upstream string, p plan) (*proc, error) {
+func startSheepgate(ctx context.Context, dir, upstream string, p *plan) (*proc, error) {
 	return serveSheepgate(ctx, dir, upstream, p, ", budget: $1000000/month, limits: { rpm: 100000000, tpm: 100000000000, concurrent: 10000 }")
 }
 
 // startUnlimited is the same with a key that nothing bounds.
-func startUnlimited(ctx context.Context, dir, upstream string, p plan) (*proc, error) {
+func startUnlimited(ctx context.Context, dir, upstream string, p *plan) (*proc, error) {
 	return serveSheepgate(ctx, dir, upstream, p, "")
 }
 
-func serveSheepgate(ctx context.Context, dir, upstream string, p plan, bounds string) (*proc, error) {
-	dir, err := os.MkdirTemp(dir, "sheepgate")
+func serveSheepgate(ctx context.Context, dir, upstream string, p *plan, bounds string) (*proc, error) {
+	binary, err := p.built(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	if p.binary == "" {
-		p.binary = filepath.Join(dir, "sheepgate")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", p.binary, "./cmd/sheepgate")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("go build ./cmd/sheepgate: %w: %s", err, out)
-		}
+	if dir, err = os.MkdirTemp(dir, "sheepgate"); err != nil {
+		return nil, err
 	}
 	addr, err := freePort()
 	if err != nil {
@@ -170,7 +180,7 @@ func serveSheepgate(ctx context.Context, dir, upstream string, p plan, bounds st
 		return nil, err
 	}
 	env := append(os.Environ(), "SHEEPGATE_ADMIN_KEY="+adminKey, "SHEEPGATE_BENCH_KEY="+benchKey)
-	return start(ctx, addr, filepath.Join(dir, "sheepgate.log"), env, p.binary, "serve", "--config", conf)
+	return start(ctx, addr, filepath.Join(dir, "sheepgate.log"), env, binary, "serve", "--config", conf)
 }
 
 // start runs a program and waits until addr takes connections.

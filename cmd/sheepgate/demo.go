@@ -48,8 +48,8 @@ keys:
   demo: { key: %[5]q, team: demo }
 %[6]s`
 
-// demoApps are the keys that the simulated applications call with, and their
-// teams.
+// demoApps are the keys that the simulated applications call with, their teams
+// and their budgets.
 var demoApps = []demoApp{{"support", "commerce", "$100/month"}, {"search", "commerce", "$75/month"}, {"reports", "finance", "$40/day"}, {"editor", "platform", "$12/day"}}
 
 type demoApp struct{ key, team, budget string }

@@ -142,13 +142,13 @@ func (l *ledger) restore(ctx context.Context, fresh []limit.Account, since time.
 
 // beyond is what budgets have spent more now than before.
 func beyond(now, before []limit.Spent) []limit.Spent {
-	was := map[[2]string]llm.Nano{}
-	for i := range before {
-		was[spentID(&before[i].Account)] = before[i].Amount
+	was := map[limit.Account]llm.Nano{}
+	for _, b := range before {
+		was[b.Account] = b.Amount
 	}
 	more := slices.Clone(now)
 	for i := range more {
-		more[i].Amount -= was[spentID(&more[i].Account)]
+		more[i].Amount -= was[more[i].Account]
 	}
 	return more
 }
@@ -280,13 +280,13 @@ func (p *past) since(ctx context.Context, of []limit.Account) []limit.Spent {
 	if len(of) == 0 {
 		return nil
 	}
-	list := make([]limit.Spent, len(of))
+	list, saved := make([]limit.Spent, len(of)), make([]time.Time, len(of))
 	by := map[limit.Match][]int{}
 	shapes := map[limit.Match]bool{} // a Match with x for each field that some Match has
 	var first time.Time
 	for i, a := range of {
 		s := p.kept[spentID(&a)]
-		list[i] = limit.Spent{Account: a, Amount: llm.Nano(s.Nano)}
+		list[i], saved[i] = limit.Spent{Account: a, Amount: llm.Nano(s.Nano)}, s.AsOf
 		by[a.Match] = append(by[a.Match], i)
 		shapes[masked(limit.Match{Key: "x", Team: "x", Requested: "x", Provider: "x", Model: "x"}, a.Match)] = true
 		if from := latest(a.From, s.AsOf.Add(-time.Duration(p.l.total.Load()))); first.IsZero() || from.Before(first) {
@@ -297,7 +297,7 @@ func (p *past) since(ctx context.Context, of []limit.Account) []limit.Spent {
 		of := limit.Match{Key: c.Key, Team: c.Team, Requested: c.ModelRequested, Provider: c.Provider, Model: c.Model}
 		for shape := range shapes {
 			for _, i := range by[masked(of, shape)] {
-				if a := &list[i].Account; !c.StartedAt.Before(a.From) && !c.StartedAt.Add(c.Latency).Before(p.kept[spentID(a)].AsOf) {
+				if !c.StartedAt.Before(list[i].From) && !c.StartedAt.Add(c.Latency).Before(saved[i]) {
 					list[i].Amount += c.Cost
 				}
 			}

@@ -227,12 +227,18 @@ func (l *ledger) again(t *testing.T, p *process, r *rand.Rand) {
 	was := l.lives[r.IntN(len(l.lives))]
 	rows := p.rows(t, was.started, was.until)
 	l.merge(t, rows)
-	for id, row := range was.rows {
+	stay(t, was.rows, rows)
+	l.count(t, p, was.started, was.until, rows)
+}
+
+// stay checks that what was read before is still there.
+func stay(t *testing.T, before, rows map[string]string) {
+	t.Helper()
+	for id, row := range before {
 		if _, ok := rows[id]; !ok {
 			t.Errorf("call %s was read before and is gone: %s", id, row)
 		}
 	}
-	l.count(t, p, was.started, was.until, rows)
 }
 
 // compareAll holds everything that is stored against everything that must be.
@@ -246,11 +252,7 @@ func (l *ledger) compareAll(t *testing.T, p *process) {
 		}
 	}
 	l.merge(t, rows)
-	for id, row := range l.rows {
-		if _, ok := rows[id]; !ok {
-			t.Errorf("call %s was read before and is gone: %s", id, row)
-		}
-	}
+	stay(t, l.rows, rows)
 	for id := range l.imported {
 		if _, ok := rows[id]; !ok {
 			t.Errorf("call %s is gone, and its import was confirmed", id)
