@@ -426,7 +426,7 @@ func TestConsole(t *testing.T) {
 	})
 	t.Run("limits", func(t *testing.T) {
 		bounded, release := limited(t, binary)
-		settings := map[string]any{"url": bounded, "admin": adminKey, "key": dataKey, "batchKey": dataKey + "-2", "free": url}
+		settings := map[string]any{"url": bounded, "admin": adminKey, "key": dataKey, "batchKey": dataKey + "-2", "free": empty}
 		c.run(t, "limits", settings, map[string]func(){"release": release})
 	})
 	t.Run("restart", func(t *testing.T) {

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { ComponentChildren } from 'preact'
 import { query, type Me } from './api'
 import { classWord } from './causes'
@@ -57,7 +57,7 @@ function Search() {
   const asked = params.get('q') ?? ''
   const [text, setText] = useState(asked)
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
-  useEffect(() => setText(asked), [asked])
+  useLayoutEffect(() => setText(asked), [asked]) // not over what is typed meanwhile
   return (
     <label class="search">
       <Icon name="search" />

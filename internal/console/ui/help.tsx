@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { useLocal, type Word } from './i18n'
 import { Icon } from './icons'
 
@@ -9,7 +9,7 @@ const keys: [string[], Word][] = [
 export function Help({ onClose }: { onClose: () => void }) {
   const { t } = useLocal()
   const box = useRef<HTMLDialogElement>(null)
-  useEffect(() => box.current?.showModal(), [])
+  useLayoutEffect(() => box.current?.showModal(), []) // before the next key is pressed
   return (
     <dialog ref={box} class="card help" aria-label={t('help')} onClose={onClose} onClick={e => { if (e.target === box.current) onClose() }}>
       <header><h2>{t('help')}</h2><button class="icon" aria-label={t('close')} onClick={onClose}><Icon name="close" /></button></header>

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { ComponentChildren } from 'preact'
 import { Failure, request, type Key, type MadeKey } from './api'
 import { useLocal } from './i18n'
@@ -15,7 +15,7 @@ const path = (k: Key) => '/api/v1/keys/' + encodeURIComponent(k.name)
 function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const { t } = useLocal()
   const box = useRef<HTMLDialogElement>(null)
-  useEffect(() => box.current?.showModal(), [])
+  useLayoutEffect(() => box.current?.showModal(), []) // before the next key is pressed
   return (
     <dialog ref={box} class="card form" aria-label={title} onClose={onClose}>
       <header><h2>{title}</h2><button class="icon" aria-label={t('close')} onClick={onClose}><Icon name="close" /></button></header>

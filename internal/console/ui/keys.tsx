@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { get, query, type Key, type Keys as Page, type KeyUsage, type Me, type Values } from './api'
 import { useLoad } from './data'
 import { days, useLocal, type T } from './i18n'
@@ -126,7 +126,7 @@ export function Search({ text: asked }: { text: string }) {
   const { t } = useLocal()
   const [text, setText] = useState(asked)
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
-  useEffect(() => setText(asked), [asked])
+  useLayoutEffect(() => setText(asked), [asked]) // not over what is typed meanwhile
   return (
     <label class="search">
       <Icon name="search" />

@@ -82,8 +82,9 @@ function App() {
       else if (e.key === '?') setHelp(h => !h)
       else if (e.key === '/') {
         e.preventDefault()
-        if (!document.getElementById('filter')) visit('/requests')
-        setTimeout(() => document.getElementById('filter')?.focus())
+        const focus = () => document.getElementById('filter')?.focus()
+        if (document.getElementById('filter')) focus()
+        else { visit('/requests'); queueMicrotask(focus) } // drawn by then, and the next key is of the filter
       }
     }
     addEventListener('keydown', press)

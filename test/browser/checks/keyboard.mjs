@@ -7,9 +7,15 @@ export default async function () {
   await ready(page)
   const path = () => new URL(page.url()).pathname, param = name => new URL(page.url()).searchParams.get(name)
   const press = async (...keys) => { for (const k of keys) await page.keyboard.press(k) }
+  // after presses a key and says where the very next one would go.
+  const after = key => page.evaluate(async key => {
+    document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }))
+    await new Promise(r => setTimeout(r))
+    const on = document.activeElement
+    return on.id || on.tagName + (on.closest('dialog[open]') ? ' of a dialog' : '')
+  }, key)
 
-  await press('?')
-  await page.waitForSelector('dialog[open]')
+  assert.equal(await after('?'), 'BUTTON of a dialog')
   await press('g', 'r') // not while the help is open
   assert.equal(path(), '/')
   await press('Escape')
@@ -42,8 +48,7 @@ export default async function () {
   await press('Escape')
   await until('the request to close', async () => await page.locator('.detail').count() === 0)
 
-  await press('/')
-  await until('the filter', () => page.evaluate(() => document.activeElement.id === 'filter'))
+  assert.equal(await after('/'), 'filter')
   await page.keyboard.type('gpt j k g o') // letters, not commands
   assert.equal(path(), '/requests')
   await until('the search', () => param('q') === 'gpt j k g o')
@@ -51,8 +56,8 @@ export default async function () {
   assert.ok(await page.evaluate(() => document.activeElement.id !== 'filter'))
   await press('g', 'o')
   assert.equal(path(), '/')
-  await press('/')
-  await until('the filter on the other page', () => page.evaluate(() => location.pathname === '/requests' && document.activeElement.id === 'filter'))
+  assert.equal(await after('/'), 'filter', 'of the other page')
+  assert.equal(path(), '/requests')
 
   // Tab reaches every control, and where it is can be seen.
   await page.goto(new URL(page.url()).origin + '/?range=24h')

@@ -91,8 +91,12 @@ export default async function () {
   assert.deepEqual([await good(first), await good(second), await good(third)], [401, 401, 200])
 
   // It is revoked when that is meant.
-  await row('app/one').locator('[aria-label^=Revoke]').click()
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Cancel', 'the careful choice is the first')
+  const focused = await row('app/one').locator('[aria-label^=Revoke]').evaluate(async button => {
+    button.click()
+    await new Promise(r => setTimeout(r))
+    return document.activeElement.textContent
+  })
+  assert.equal(focused, 'Cancel', 'the careful choice is the first, for the very next key')
   await accessible(page, 'the question whether to revoke')
   await page.keyboard.press('Enter')
   await page.waitForSelector('dialog', { state: 'detached' })

@@ -29,9 +29,9 @@ export default async function () {
   for (;;) {
     await look()
     const end = await rows.evaluate(e => { e.scrollTop += e.clientHeight * 0.8; return e.scrollTop + e.clientHeight >= e.scrollHeight - 1 })
+    await page.evaluate(() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))) // drawn where it is now
     if (end && (await rows.textContent()).includes('That is all in this range.')) break
     if (end) await until('the next page', async () => await rows.getAttribute('aria-busy') === 'false')
-    await page.evaluate(() => new Promise(requestAnimationFrame))
   }
   await look()
   console.log(`${seen.size} rows in ${Date.now() - begun} ms, at most ${most} drawn at once`)
