@@ -104,7 +104,7 @@ func (b *bodies) file(name string, make bool) (*bodyFile, error) {
 
 func (b *bodies) openFile(path string) (*bodyFile, error) {
 	open := func() (*sql.DB, error) {
-		db, err := sql.Open("sqlite", "file:"+path+"?"+from(b.disk)+"_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&"+noCheckpoint+"&_pragma=synchronous(NORMAL)")
+		db, err := sql.Open("sqlite", "file:"+path+"?"+from(b.disk)+"_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&"+smallCache+"&"+noCheckpoint+"&_pragma=synchronous(NORMAL)")
 		if err == nil {
 			db.SetMaxOpenConns(1)
 		}

@@ -58,10 +58,14 @@ func from(disk Disk) string {
 	return ""
 }
 
+// smallCache bounds the pages that a connection keeps, in KiB: each would hold
+// 2 MB in time, and the system has them in its own cache.
+const smallCache = "_pragma=cache_size(-400)"
+
 // openDB opens or makes the database. An error means that it cannot be used.
 func openDB(disk Disk, path string) (*db, error) {
 	open := func(sync string, conns int, more string) (*sql.DB, error) {
-		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)"+more+"&_pragma=journal_mode(WAL)&_pragma=cache_size(-400)&"+noCheckpoint+"&_pragma=synchronous("+sync+")")
+		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)"+more+"&_pragma=journal_mode(WAL)&"+smallCache+"&"+noCheckpoint+"&_pragma=synchronous("+sync+")")
 		if err == nil {
 			h.SetMaxOpenConns(conns)
 			h.SetMaxIdleConns(conns)
