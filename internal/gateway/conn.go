@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sheepgate/sheepgate/internal/socket"
 )
 
 const (
@@ -44,7 +46,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		}
 		return nil, err
 	}
-	return &conn{Conn: c}, nil
+	return &conn{Conn: socket.New(c)}, nil
 }
 
 // Failing reports whether connections could not be taken just now.

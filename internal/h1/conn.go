@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sheepgate/sheepgate/internal/socket"
 )
 
 // bufferSize is what a connection reads at once while a reply is under way: over
@@ -24,6 +26,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 type conn struct {
 	h     *host
 	nc    net.Conn
+	many  io.Writer       // nc, or what writes many buffers at once
 	tls   *tls.Conn       // nc, if it is one
 	raw   syscall.RawConn // nil if it has none
 	abort func()          // made once: see cancel
@@ -44,7 +47,10 @@ type conn struct {
 }
 
 func newConn(h *host, nc net.Conn) *conn {
-	c := &conn{h: h, nc: nc}
+	c := &conn{h: h, nc: nc, many: nc}
+	if s, ok := nc.(*socket.Conn); ok {
+		c.many = s.Conn
+	}
 	c.abort = func() { _ = nc.SetDeadline(past) } // fails only on a closed connection
 	if s, ok := nc.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
@@ -52,7 +58,9 @@ func newConn(h *host, nc net.Conn) *conn {
 		}
 	}
 	c.probe = func(fd uintptr) bool {
-		c.alert = !silent(fd)
+		var one [1]byte
+		_, err := socket.Read(fd, one[:])
+		c.alert = socket.Bare && !socket.Again(err)
 		return true // no waiting
 	}
 	return c
@@ -217,7 +225,7 @@ func (c *conn) write(head []byte, body *Body) error {
 		return c.count(c.nc.Write(joined))
 	}
 	c.sendBuf = append(append(c.parts[:0], head), body.parts...)
-	n, err := c.sendBuf.WriteTo(c.nc)
+	n, err := c.sendBuf.WriteTo(c.many)
 	clear(c.parts[:])
 	c.sendBuf, c.sent = nil, n
 	return err

@@ -90,7 +90,7 @@ func TestUnsent(t *testing.T) {
 	want(t, tr, p.request(context.Background(), "POST", "one"))
 	c := tr.all()[0].idle[0]
 	c.raw = nil // it cannot be found out beforehand
-	c.nc.(*net.TCPConn).CloseWrite()
+	c.nc.(interface{ CloseWrite() error }).CloseWrite()
 	want(t, tr, p.request(context.Background(), "POST", "two"))
 	if n := p.conns.Load(); n != 2 {
 		t.Errorf("%d connections, want 2", n)

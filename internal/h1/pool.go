@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sheepgate/sheepgate/internal/socket"
 )
 
 // An origin is whom a connection goes to.
@@ -230,6 +232,7 @@ func (h *host) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	nc = socket.New(nc)
 	c := newConn(h, nc)
 	if h.tls == nil {
 		return c, nil

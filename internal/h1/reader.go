@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/sheepgate/sheepgate/internal/socket"
 )
 
 // A ProtocolError says that a server's bytes are not HTTP/1.1. The connection
@@ -42,7 +44,7 @@ type reader struct {
 // begin takes src, or raw where it is the bare socket below src.
 func (r *reader) begin(src io.Reader, raw syscall.RawConn) {
 	*r = reader{src: src, recv: r.recv}
-	if raw != nil && canReceive {
+	if raw != nil && socket.Bare {
 		r.raw = raw
 		if r.recv == nil {
 			r.recv = r.receive
@@ -69,12 +71,12 @@ func (r *reader) putBack() {
 // again once there may be something.
 func (r *reader) receive(fd uintptr) bool {
 	r.take()
-	n, err := receive(fd, r.buf)
-	if again(err) {
+	n, err := socket.Read(fd, r.buf)
+	if socket.Again(err) {
 		r.putBack()
 		return false
 	}
-	r.w, r.errno = max(n, 0), err
+	r.w, r.errno = n, err
 	return true
 }
 
