@@ -20,7 +20,8 @@ const module = "github.com/sheepgate/sheepgate/"
 var mayImport = map[string][]string{
 	"internal/llm":                  {},
 	"internal/config":               {},
-	"internal/h1":                   {},
+	"internal/socket":               {},
+	"internal/h1":                   {"internal/socket"},
 	"internal/redact":               {},
 	"internal/call":                 {"internal/llm"},
 	"internal/provider":             {"internal/llm"},
@@ -28,7 +29,7 @@ var mayImport = map[string][]string{
 	"internal/price":                {"internal/llm"},
 	"internal/token":                {"internal/llm"},
 	"internal/limit":                {"internal/call", "internal/llm"},
-	"internal/gateway":              {"internal/provider", "internal/price", "internal/token", "internal/limit", "internal/call", "internal/h1", "internal/redact", "internal/llm"},
+	"internal/gateway":              {"internal/provider", "internal/price", "internal/token", "internal/limit", "internal/call", "internal/h1", "internal/socket", "internal/redact", "internal/llm"},
 	"internal/store":                {"internal/call", "internal/llm"},
 	"internal/store/storetest":      {"internal/store", "internal/call", "internal/llm"},
 	"internal/store/local":          {"internal/store", "internal/call", "internal/llm"},
