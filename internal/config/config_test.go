@@ -358,6 +358,32 @@ func TestAnchors(t *testing.T) {
 	}
 }
 
+// A long file is read. One that grows by its aliases is not, and that is all that
+// is said of it.
+func TestLong(t *testing.T) {
+	const keys = 20_000
+	var text strings.Builder
+	var env []string
+	text.WriteString("providers: { openai: }\nkeys:\n")
+	for i := range keys {
+		fmt.Fprintf(&text, "  k%d: { key: env:KEY_%d, team: t%d, limits: { rpm: 60, tpm: 300k }, budget: $20/day }\n", i, i, i%100)
+		env = append(env, fmt.Sprintf("KEY_%d=a-key-of-some-length-%d", i, i))
+	}
+	if c, _ := parse(t, text.String(), env...); len(c.Keys) != keys || c.Keys[keys-1].Limits.TPM != 300_000 {
+		t.Errorf("%d keys, the last %+v", len(c.Keys), c.Keys[len(c.Keys)-1])
+	}
+
+	text.Reset()
+	text.WriteString("providers: { openai: }\nkeys:\n  a: &a { key: env:TEAM_A_KEY, models: [" + strings.Repeat("openai/x, ", 1000) + "openai/x] }\n")
+	for i := range 100 {
+		fmt.Fprintf(&text, "  k%d: *a\n", i)
+	}
+	_, _, err := Parse("f.yaml", []byte(text.String()), Options{Known: known, Offline: true})
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.HasSuffix(err.Error(), ": nested too deeply, or too much of aliases: the rest is not read") {
+		t.Errorf("error %.500v", err)
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	for _, s := range []string{contractExample, string(Example), "a: &a [*a]", "a: &a\n  b: *a", "? [x]\n: y", "\xff", "a: |\n  b", "- - -", "{", "x: !!binary a", "<<: {}", "keys:\n  ? a\n", "%YAML 1.1\n---\n", "use: *x", "\t", "a: 'b", "models: {a: {use: [[[[]]]]}}"} {
 		f.Add([]byte(s))

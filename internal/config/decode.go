@@ -18,11 +18,11 @@ import (
 
 const (
 	maxDepth = 32     // of nested sections, aliases followed
-	maxNodes = 50_000 // values read, aliases followed: stops a billion laughs
+	maxNodes = 50_000 // values that come of aliases: stops a billion laughs
 )
 
-// decodeFile reads the YAML in data into c. It reports whether data is YAML at
-// all: if not, nothing else can be said of it.
+// decodeFile reads the YAML in data into c. It reports whether that could be done
+// to its end: if not, nothing else can be said of it.
 func (l *loader) decodeFile(c *Config, data []byte) bool {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // some editors write this mark
 	if i := notText(data); i >= 0 {
@@ -59,7 +59,7 @@ func (l *loader) decodeFile(c *Config, data []byte) bool {
 	}
 	d := decoder{loader: l, anchors: map[string]ast.Node{}}
 	d.value(reflect.ValueOf(c).Elem(), body, "", 0)
-	return true
+	return !d.given
 }
 
 // notText is where data holds a byte that no text in UTF-8 has, or -1.
@@ -159,6 +159,9 @@ func nodePlace(n ast.Node) place {
 type decoder struct {
 	*loader
 	anchors map[string]ast.Node
+	aliased bool // what is read now comes of an alias
+	nodes   int  // how much did
+	given   bool // up: more is not read
 }
 
 // unwrap follows anchors and aliases to the node that holds the value.
@@ -180,7 +183,7 @@ func (d *decoder) unwrap(n ast.Node, path string) (ast.Node, bool) {
 				d.failAt(nodePlace(n), path, "no anchor &%s stands before it", name)
 				return nil, false
 			}
-			n = target
+			n, d.aliased = target, true
 		case *ast.TagNode:
 			d.failAt(nodePlace(n), path, "tags like %s are not supported", clip(x.Start.Value))
 			return nil, false
@@ -195,18 +198,23 @@ func (d *decoder) unwrap(n ast.Node, path string) (ast.Node, bool) {
 // value puts n into v.
 func (d *decoder) value(v reflect.Value, n ast.Node, path string, depth int) {
 	at := nodePlace(n)
-	if d.nodes++; d.nodes > maxNodes || depth > maxDepth {
-		if d.nodes <= maxNodes+1 {
-			d.failAt(at, path, "nested too deeply, or too much")
-			d.nodes = maxNodes + 2
-		}
+	if d.given {
 		return
 	}
+	defer func(was bool) { d.aliased = was }(d.aliased)
 	if path != "" {
 		d.at[path] = at
 	}
 	n, ok := d.unwrap(n, path)
 	if !ok {
+		return
+	}
+	if d.aliased {
+		d.nodes++
+	}
+	if depth > maxDepth || d.nodes > maxNodes {
+		d.given = true
+		d.failAt(at, path, "nested too deeply, or too much of aliases: the rest is not read")
 		return
 	}
 	if later, ok := v.Addr().Interface().(*Later); ok {

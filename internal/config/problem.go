@@ -63,7 +63,6 @@ type loader struct {
 	keyAt    map[string]place // path → its key
 	named    map[string]bool  // variables that the configuration names
 	unknown  []string         // variables with our prefix that set no key
-	nodes    int
 	errors   Problems
 	warnings []Problem
 }
