@@ -265,7 +265,8 @@ func (s *Store) Import(ctx context.Context, calls []*call.Call) (int, error) {
 	return len(fresh), s.append(ctx, fresh)
 }
 
-// fresh leaves out the Calls that are there already, and repetitions.
+// fresh leaves out the Calls that are there already, and repetitions. One import
+// at a time may ask.
 func (s *Store) fresh(calls []*call.Call) ([]*call.Call, error) {
 	have := make([]bool, len(calls))
 	ids := make([]string, len(calls))
@@ -275,15 +276,13 @@ func (s *Store) fresh(calls []*call.Call) ([]*call.Call, error) {
 		have[i] = seen[c.ID]
 		seen[c.ID] = true
 	}
-	s.mu.Lock() // the tails' indexes grow here
-	for _, t := range s.tails {
+	now := s.look()
+	for _, t := range now.tails {
 		for i, id := range ids {
 			have[i] = have[i] || t.has(id)
 		}
 	}
-	segments := s.segments
-	s.mu.Unlock()
-	for _, g := range segments {
+	for _, g := range now.segments {
 		err := s.reading(func() error { return g.hasAny(ids, have) })
 		if err != nil && !errors.Is(err, errMoved) {
 			return nil, err

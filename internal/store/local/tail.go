@@ -20,13 +20,20 @@ type tail struct {
 	at     []int32             // … and its place there
 	begun  time.Time           // when the first Call came
 
-	first, last int64            // of started_at
-	index       map[string]int32 // by id, as far as it was needed
-	indexed     int
+	first, last int64  // of started_at
+	known       *known // shared with every look
+}
+
+// known are the ids of a tail, as far as they were needed: only an import asks.
+// It does so one at a time and holds nobody up, for with many Calls it takes
+// longer than one may be unstored.
+type known struct {
+	ids map[string]struct{}
+	n   int // of the tail's Calls
 }
 
 func newTail() *tail {
-	return &tail{vecs: make([]vec, len(columns)), words: make([]map[string]int32, len(columns))}
+	return &tail{known: new(known), vecs: make([]vec, len(columns)), words: make([]map[string]int32, len(columns))}
 }
 
 // add appends the Calls of a batch.
@@ -87,19 +94,20 @@ func (t *tail) add(seq int64, calls []*call.Call) {
 func (t *tail) look() *tail {
 	x := *t
 	x.vecs = slices.Clone(t.vecs)
-	x.words, x.index = nil, nil
+	x.words = nil
 	return &x
 }
 
-// has reports whether the tail holds an id. It may only be called by who may add.
+// has reports whether the tail holds an id. Only one import may ask at a time.
 func (t *tail) has(id string) bool {
-	if t.index == nil {
-		t.index = make(map[string]int32, t.n)
+	k := t.known
+	if k.ids == nil {
+		k.ids = make(map[string]struct{}, t.n)
 	}
-	for ; t.indexed < t.n; t.indexed++ {
-		t.index[t.ids[t.indexed]] = int32(t.indexed)
+	for ; k.n < t.n; k.n++ {
+		k.ids[t.ids[k.n]] = struct{}{}
 	}
-	_, ok := t.index[id]
+	_, ok := k.ids[id]
 	return ok
 }
 
