@@ -361,7 +361,7 @@ func TestAnchors(t *testing.T) {
 // A long file is read. One that grows by its aliases is not, and that is all that
 // is said of it.
 func TestLong(t *testing.T) {
-	const keys = 20_000
+	const keys = 10_000
 	var text strings.Builder
 	var env []string
 	text.WriteString("providers: { openai: }\nkeys:\n")
