@@ -13,6 +13,7 @@ build:
 
 test:
 	go test $(RACE) -timeout 20m $$(go list ./... | grep -v /test/)
+	go test -timeout 10m ./internal/socket ./internal/h1 # the race detector has sockets of its own
 	go test $(RACE) -timeout 20m -p 1 ./test/... # one after another: they run real programs and look at the clock
 	@if [ -d test/clients/go ]; then cd test/clients/go && go test -timeout 10m ./...; fi
 

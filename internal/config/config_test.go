@@ -378,6 +378,7 @@ func TestLong(t *testing.T) {
 	for i := range 100 {
 		fmt.Fprintf(&text, "  k%d: *a\n", i)
 	}
+	text.WriteString("  k5: *a\nfoo: 1\nstore: { nosuch: 1 }\n")
 	_, _, err := Parse("f.yaml", []byte(text.String()), Options{Known: known, Offline: true})
 	if err == nil || strings.Contains(err.Error(), "\n") || !strings.HasSuffix(err.Error(), ": nested too deeply, or too much of aliases: the rest is not read") {
 		t.Errorf("error %.500v", err)

@@ -18,7 +18,7 @@ import (
 
 const (
 	maxDepth = 32     // of nested sections, aliases followed
-	maxNodes = 50_000 // values that come of aliases: stops a billion laughs
+	maxNodes = 50_000 // keys and values that come of aliases: stops a billion laughs
 )
 
 // decodeFile reads the YAML in data into c. It reports whether that could be done
@@ -195,6 +195,19 @@ func (d *decoder) unwrap(n ast.Node, path string) (ast.Node, bool) {
 	return nil, false
 }
 
+// more counts what comes of aliases, and gives up when that or the depth is more
+// than any configuration has.
+func (d *decoder) more(at place, path string, depth int) bool {
+	if d.aliased {
+		d.nodes++
+	}
+	if !d.given && (depth > maxDepth || d.nodes > maxNodes) {
+		d.given = true
+		d.failAt(at, path, "nested too deeply, or too much of aliases: the rest is not read")
+	}
+	return !d.given
+}
+
 // value puts n into v.
 func (d *decoder) value(v reflect.Value, n ast.Node, path string, depth int) {
 	at := nodePlace(n)
@@ -209,12 +222,7 @@ func (d *decoder) value(v reflect.Value, n ast.Node, path string, depth int) {
 	if !ok {
 		return
 	}
-	if d.aliased {
-		d.nodes++
-	}
-	if depth > maxDepth || d.nodes > maxNodes {
-		d.given = true
-		d.failAt(at, path, "nested too deeply, or too much of aliases: the rest is not read")
+	if !d.more(at, path, depth) {
 		return
 	}
 	if later, ok := v.Addr().Interface().(*Later); ok {
@@ -284,6 +292,9 @@ func (d *decoder) pairs(n ast.Node, path string, f func(key, path string, at pla
 	for it := m.MapRange(); it.Next(); {
 		key := it.Key()
 		at := nodePlace(key)
+		if !d.more(at, path, 0) {
+			return
+		}
 		if key.IsMergeKey() {
 			d.failAt(at, path, "merge keys (<<) are not supported: write the keys out")
 			continue
@@ -336,6 +347,9 @@ func (d *decoder) section(v reflect.Value, n ast.Node, path string, depth int) {
 				return
 			}
 		}
+		if len(d.errors) >= maxProblems {
+			return // no more are told
+		}
 		names := make([]string, len(fields))
 		for i, f := range fields {
 			names[i] = f.name
@@ -374,6 +388,9 @@ func (d *decoder) list(v reflect.Value, n ast.Node, path string, depth int) {
 	}
 	v.Set(reflect.MakeSlice(v.Type(), 0, len(seq.Values)))
 	for i, item := range seq.Values {
+		if d.given {
+			return
+		}
 		e := reflect.New(v.Type().Elem()).Elem()
 		d.value(e, item, path+"["+strconv.Itoa(i)+"]", depth+1)
 		v.Set(reflect.Append(v, e))

@@ -255,7 +255,7 @@ func (h *host) dial(ctx context.Context) (*conn, error) {
 		}
 		return nil, err
 	}
-	c.nc, c.tls = s, s
+	c.nc, c.many, c.tls = s, s, s
 	return c, nil
 }
 

@@ -5,8 +5,8 @@
 // processor away when it stays too long, which a write to a socket does as soon
 // as the kernel delivers what is written itself. Other threads are woken and the
 // runtime's watchdog goes on looking every 20 microseconds. But a socket of Go's
-// never blocks: here the call is made where it stands. BenchmarkEcho compares
-// the two.
+// does not wait for the other side: here the call is made where it stands.
+// BenchmarkEcho compares the two.
 //
 // What is waited for, deadlines and closing are package net's as ever. Nothing
 // here knows what is read or written.
@@ -20,8 +20,9 @@ import (
 	"syscall"
 )
 
-// most is how much is written in one such call, bytes: meanwhile the garbage
-// collector waits, if it wants this thread to.
+// most is how much is read or written in one such call, bytes: meanwhile the
+// garbage collector waits, if it wants this thread to. What is longer goes
+// through package net.
 const most = 64 << 10
 
 // A Conn is a TCP connection. At a time, one goroutine may read and one write.
@@ -39,7 +40,7 @@ type Conn struct {
 	outErr error
 }
 
-// New is c, quicker. Where nothing is to be gained it is c itself.
+// New is c, quicker. What is no TCP connection with a descriptor is c itself.
 func New(c net.Conn) net.Conn {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok || !Bare {
@@ -59,6 +60,9 @@ func New(c net.Conn) net.Conn {
 			n, err := write(fd, s.out)
 			if Again(err) {
 				return false
+			}
+			if err == nil && n == 0 {
+				err = io.ErrUnexpectedEOF
 			}
 			if s.outErr = err; err != nil {
 				break
@@ -81,6 +85,9 @@ func (s *Conn) CloseWrite() error { return s.Conn.(*net.TCPConn).CloseWrite() }
 func (s *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if len(p) > most {
+		return s.Conn.Read(p)
 	}
 	s.in = p
 	err := s.raw.Read(s.read)
