@@ -5,7 +5,7 @@ import { classWord } from './causes'
 import { days, useLocal, type Word } from './i18n'
 import { Icon } from './icons'
 import { fits, iso, presets, rangeOf, steps, unwall, wall, type Range } from './time'
-import { dims as allDims, go, noFilter, only, useRoute, type Dim } from './url'
+import { dims as allDims, go, noFilter, only, useRoute, type Dim, type Patch } from './url'
 
 const codes = ['2xx', '4xx', '429', '5xx', 'canceled']
 
@@ -21,7 +21,7 @@ export function FilterBar({ me, dims, search, children }: { me: Me; dims: Dim[];
   const chips = [...allDims, 'tag'].flatMap(d => params.getAll(d).slice(dims.includes(d as Dim) ? 1 : 0).map(v => [d, v] as const))
   return (
     <div class="bar" role="search" aria-label={t('filters')}>
-      {search && <Search />}
+      {search && <Search param="q" label={t('search')} enter={byTag} />}
       {dims.filter(d => d !== 'key' || me.admin).map(d => (
         <select key={d} aria-label={t(d as Word)} class={params.has(d) ? 'set' : ''} value={params.get(d) ?? ''} onChange={e => go({ [d]: e.currentTarget.value })}>
           <option value="">{t(('any_' + d) as Word)}</option>
@@ -51,26 +51,33 @@ export function FilterBar({ me, dims, search, children }: { me: Me; dims: Dim[];
   )
 }
 
-function Search() {
+// Search writes what is typed into a parameter of the address. What Enter makes
+// of it, if anything, takes its place.
+export function Search({ param, label, enter }: { param: 'q' | 'find'; label: string; enter?: (text: string) => Patch | undefined }) {
   const { params } = useRoute()
-  const { t } = useLocal()
-  const asked = params.get('q') ?? ''
+  const asked = params.get(param) ?? ''
   const [text, setText] = useState(asked)
   const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
   useLayoutEffect(() => setText(asked), [asked]) // not over what is typed meanwhile
   return (
     <label class="search">
       <Icon name="search" />
-      <input id="filter" type="search" value={text} placeholder={t('search')} aria-label={t('search')} spellcheck={false}
-        onInput={e => { const v = e.currentTarget.value; setText(v); clearTimeout(timer.current); timer.current = setTimeout(() => go({ q: v }, undefined, true), 250) }}
+      <input id="filter" type="search" value={text} placeholder={label} aria-label={label} spellcheck={false}
+        onInput={e => { const v = e.currentTarget.value; setText(v); clearTimeout(timer.current); timer.current = setTimeout(() => go({ [param]: v }, undefined, true), 250) }}
         onKeyDown={e => {
           if (e.key === 'Escape') e.currentTarget.blur()
-          const tag = /^([^\s:=]+)[:=](\S+)$/.exec(text.trim())
-          if (e.key === 'Enter' && tag) { clearTimeout(timer.current); go({ ...only('tag:' + tag[1], tag[2]), q: null }) }
+          const patch = e.key === 'Enter' && enter?.(text.trim())
+          if (patch) { clearTimeout(timer.current); go({ ...patch, [param]: null }) }
         }} />
       <kbd aria-hidden="true">/</kbd>
     </label>
   )
+}
+
+// byTag is the filter by a tag that is written out.
+function byTag(text: string): Patch | undefined {
+  const tag = /^([^\s:=]+)[:=](\S+)$/.exec(text)
+  return tag ? only('tag:' + tag[1], tag[2]) : undefined
 }
 
 // Custom says what range is shown, on the clock of the page, and takes another.

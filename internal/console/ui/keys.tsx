@@ -1,7 +1,8 @@
-import { useLayoutEffect, useRef, useState } from 'preact/hooks'
+import { useState } from 'preact/hooks'
 import { get, query, type Key, type Keys as Page, type KeyUsage, type Me, type Values } from './api'
 import { useLoad } from './data'
 import { days, useLocal, type T } from './i18n'
+import { Search } from './filters'
 import { Icon } from './icons'
 import { limitNames, Made, Revoke, Rotate, Settings } from './keyforms'
 import { Copy, Problem } from './states'
@@ -39,7 +40,7 @@ function All() {
     <main class="page keys" id="main" tabIndex={-1}>
       <h1 class="unseen">{t('keys')}</h1>
       <div class="bar" role="search" aria-label={t('filters')}>
-        <Search text={text} />
+        <Search param="find" label={t('key_search')} />
         <select aria-label={t('status')} class={state ? 'set' : ''} value={state} onChange={e => go({ state: e.currentTarget.value })}>
           <option value="">{t('key_any_state')}</option>
           {states.map(s => <option key={s} value={s}>{stateWord(t, s)}</option>)}
@@ -119,23 +120,6 @@ async function usedThisMonth(names: string[], signal: AbortSignal): Promise<Map<
     for (const s of res.series) used.set(s.group.key, s.total)
   }
   return used
-}
-
-// Search filters a list by name or team.
-export function Search({ text: asked }: { text: string }) {
-  const { t } = useLocal()
-  const [text, setText] = useState(asked)
-  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined)
-  useLayoutEffect(() => setText(asked), [asked]) // not over what is typed meanwhile
-  return (
-    <label class="search">
-      <Icon name="search" />
-      <input id="filter" type="search" value={text} placeholder={t('key_search')} aria-label={t('key_search')} spellcheck={false}
-        onInput={e => { const v = e.currentTarget.value; setText(v); clearTimeout(timer.current); timer.current = setTimeout(() => go({ find: v }, undefined, true), 250) }}
-        onKeyDown={e => { if (e.key === 'Escape') e.currentTarget.blur() }} />
-      <kbd aria-hidden="true">/</kbd>
-    </label>
-  )
 }
 
 // None is what the page shows before there are keys: how to make one.

@@ -2,7 +2,7 @@ import { useMemo, useRef, useState } from 'preact/hooks'
 import { get, type Budget, type Deployment, type Limits as Page, type Me, type Room, type Rule } from './api'
 import { useLoad } from './data'
 import { useLocal, type T } from './i18n'
-import { Search } from './keys'
+import { Search } from './filters'
 import { Copy, Problem } from './states'
 import { go, useRoute, visit } from './url'
 
@@ -49,7 +49,7 @@ export function Limits({ me }: { me: Me }) {
         <div id="limits" aria-busy={loading}>
           {v.rules.length === 0 ? <None admin={me.admin} /> : (
             <section class="card rules" aria-label={t('limits_rules')}>
-              <header><h2>{t('limits_rules')}</h2><span class="note">{t('limits_hint')}</span><span class="space" />{(v.rules.length > few || text) && <Search text={text} />}</header>
+              <header><h2>{t('limits_rules')}</h2><span class="note">{t('limits_hint')}</span><span class="space" />{(v.rules.length > few || text) && <Search param="find" label={t('key_search')} />}</header>
               <ul ref={list}>{rules.slice(0, count).map(r => <Bounds key={r.rule} r={r} now={now} />)}</ul>
               {rules.length === 0 && <p class="note center">{t('limits_no_match')} <button class="link" onClick={() => go({ find: null })}>{t('clear')}</button></p>}
               {rules.length > count && <p class="center"><button class="button" onClick={() => setCount(count + 200)}>{t('limits_more', { n: f.int(rules.length - count) })}</button></p>}

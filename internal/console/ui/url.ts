@@ -23,7 +23,7 @@ export function useRoute(): Route {
   return current
 }
 
-type Patch = Record<string, string | string[] | null>
+export type Patch = Record<string, string | string[] | null>
 
 // link is the address after a patch. A value of null or '' takes the parameter
 // out.
