@@ -73,7 +73,7 @@ type leaf struct {
 type leafKind int
 
 const (
-	plain leafKind = iota
+	plain leafKind = iota // as it is; true, false and null, too
 	quoted
 	number
 )
@@ -146,7 +146,8 @@ type level struct {
 	index  string // the member that says which of several it is
 }
 
-// scan takes the strings and numbers of JSON text, however broken.
+// scan takes the strings and numbers of JSON text, and whatever else there is
+// between them: text that only begins like JSON, or JSON that is broken.
 func (d *document) scan(body []byte, at, end int, events bool) {
 	var levels []level
 	key := false // the next string is one
@@ -189,18 +190,23 @@ func (d *document) scan(body []byte, at, end int, events bool) {
 				d.add(l, s)
 			}
 			at = stop + 1
-		case c == '-' || c >= '0' && c <= '9':
+		case c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ':':
+			at++
+		default:
 			stop := at + 1
-			for stop < end && (body[stop] >= '0' && body[stop] <= '9' || strings.IndexByte("+-.eE", body[stop]) >= 0) {
+			for stop < end && strings.IndexByte(`"{}[],`, body[stop]) < 0 {
 				stop++
 			}
-			if n := len(levels); n > 0 && levels[n-1].object && levels[n-1].key == "index" {
-				levels[n-1].index = string(body[at:min(stop, at+maxName)])
+			l := leaf{start: at, end: at + len(bytes.TrimRight(body[at:stop], " \t\r\n"))}
+			s := string(body[l.start:l.end])
+			if strings.Trim(s, "0123456789+-.eE") == "" {
+				l.kind = number
+				if n := len(levels); n > 0 && levels[n-1].object && levels[n-1].key == "index" {
+					levels[n-1].index = s[:min(len(s), maxName)]
+				}
 			}
-			d.add(leaf{start: at, end: stop, kind: number}, string(body[at:stop]))
+			d.add(l, s)
 			at = stop
-		default:
-			at++
 		}
 	}
 }

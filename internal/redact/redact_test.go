@@ -76,6 +76,10 @@ func TestPatterns(t *testing.T) {
 	check(`{"content":"cut in the middle of a@exam`, `{"content":"cut in the middle of a@exam`)
 	check(`{"content":"cut \u00`, `{"content":"cut \u00`)
 	check(`{"content":"a@example.com \u00`, `{"content":"[email] 00`)
+	// What is no JSON, though it begins as if it were.
+	check("[note] write to a@example.com, or call\n010-1234-5678", "[note] write to [email], or call\n[phone]")
+	check(`{to: a@example.com, "or": b@example.com, n: 4111 1111 1111 1111 }`, `{to: [email], "or": [email], n: [card] }`)
+	same(`{"a": true, "b": null, "c": [false, -1.5e-7, 0 ]}`)
 	// JSON within a text, as the arguments of tools are, has escapes of its own.
 	check(`{"arguments":"{\"to\":\"Call\\n010-1234-5678\\t`+secret+`z9Q\"}"}`, `{"arguments":"{\"to\":\"Call\\n[phone]\\t[key]\"}"}`)
 	check(`\nj@example.com \u003c4111111111111111\u003e \ud64d\uae38.a@example.com\r900101-1234568\u0026`,
@@ -99,6 +103,9 @@ func TestKnownSecrets(t *testing.T) {
 	cut("data: {\"text\":\"no "+secret[:4]+"\"}\n\ndata: {\"text\":\""+secret[4:12], "data: {\"text\":\"no [redacted]\"}\n\ndata: {\"text\":\"")
 	cut("data: {\"text\":\"no "+secret[:4]+"\"}\n\ndata: {\"text\":\""+secret[4:12]+"\"}\n\n", "data: {\"text\":\"no [redacted]\"}\n\ndata: {\"text\":\"\"}\n\n")
 	cut("no "+secret[:12], "no [redacted]")
+	cut("{"+secret, "{[redacted]")
+	cut("[no: "+secret+"]", "[no: [redacted]]")
+	cut("[no "+secret[:12], "[no [redacted]")
 	cut(`{"error":"no `+secret[:12]+`"}`, `{"error":"no `+secret[:12]+`"}`)
 	body := []byte(`{"nothing":"here"}`)
 	if got := r.Body(body); &got[0] != &body[0] {
@@ -215,7 +222,7 @@ func TestDeep(t *testing.T) {
 
 func FuzzBody(f *testing.F) {
 	for _, s := range []string{`{"a":"b@example.com"}`, "data: {\"text\":\"b@exam\"}\n\ndata: {\"text\":\"ple.com\"}\n\n", `["\ud83d","4111111111111111",4111111111111111]`,
-		"call +82 10-1234-5678", `{"` + secret, "-----BEGIN PRIVATE KEY-----", `{"index":1,"text":"a\u0040b.cc"}`} {
+		"call +82 10-1234-5678", `{"` + secret, "-----BEGIN PRIVATE KEY-----", `{"index":1,"text":"a\u0040b.cc"}`, "{" + secret, "[1 " + secret + ",true]"} {
 		f.Add([]byte(s))
 	}
 	r := Redactor{Secrets: []string{secret}, Patterns: true}
