@@ -7,10 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -33,7 +31,7 @@ func newBackup(e *env) *cobra.Command {
 			"needs as much room again as the largest of them.",
 		Example: "  sheepgate backup /backups/sheepgate-$(date +%F).tar.zst\n  sheepgate backup - | ssh host 'cat > sheepgate.tar.zst'",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop() // until then a signal ends the work, and what is half done goes
 			c, err := offlineConfig(e, file)
 			if err != nil {

@@ -94,6 +94,8 @@ func newDemo(e *env) *cobra.Command {
 }
 
 func demo(ctx context.Context, e *env, o demoOptions) (err error) {
+	ctx, stop := untilSignal(ctx)
+	defer stop()
 	if o.data == "" {
 		if o.data, err = os.MkdirTemp("", "sheepgate-demo-"); err != nil {
 			return err

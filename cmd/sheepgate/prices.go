@@ -9,11 +9,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -299,7 +296,7 @@ func newPricesRecompute(e *env) *cobra.Command {
 			"store of one that is stopped. Interrupted, it has done a part and may be started again.",
 		Example: "  sheepgate prices recompute --from 2026-11-01 --dry-run\n  sheepgate prices recompute --from -720h --unpriced\n  sheepgate prices recompute --from 2026-11-01 --to 2026-12-01 --model gpt-4.1 --config sheepgate.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			if q.From, err = parseTime("from", from); err != nil {
 				return err

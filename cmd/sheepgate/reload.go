@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sheepgate/sheepgate/internal/config"
@@ -24,6 +22,7 @@ type reloader struct {
 	read func() (*config.Config, error)
 	file string    // "" if there is none
 	from time.Time // before the configuration in force was read
+	hup  <-chan os.Signal
 	out  io.Writer
 
 	mu      sync.Mutex // one at a time
@@ -93,9 +92,6 @@ const lookEvery = 2 * time.Second
 
 // watch reloads until ctx ends.
 func (r *reloader) watch(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	seen := r.print()
@@ -106,7 +102,7 @@ func (r *reloader) watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-r.hup:
 			seen = r.print()
 			_ = r.reload(ctx) // it has said what is wrong
 		case <-tick.C:

@@ -8,10 +8,8 @@ import (
 	"io/fs"
 	"math"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,7 +27,7 @@ func newRestore(e *env) *cobra.Command {
 			"before anything is in its place; after an error the folder is as it was.",
 		Example: "  sheepgate restore /backups/sheepgate-2026-11-23.tar.zst --config /etc/sheepgate.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop() // until then a signal ends the reading, and what is half done goes
 			c, err := offlineConfig(e, file)
 			if err != nil {

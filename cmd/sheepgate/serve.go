@@ -53,6 +53,11 @@ func newServe(e *env) *cobra.Command {
 		Example: "  sheepgate serve\n  OPENAI_API_KEY=... SHEEPGATE_LISTEN=127.0.0.1:9000 sheepgate serve\n  sheepgate serve --config /etc/sheepgate.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from := time.Now()
+			ctx, stop := untilSignal(cmd.Context()) // before anybody can know that the server is there
+			defer stop()
+			hup := make(chan os.Signal, 1)
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
 			c, err := loadConfig(e, file)
 			if err != nil {
 				return err
@@ -63,15 +68,15 @@ func newServe(e *env) *cobra.Command {
 				return err
 			}
 			greet(e.stderr, s)
-			r := &reloader{s: s, file: configPath(file), now: c, from: from, out: e.stderr, read: func() (*config.Config, error) {
+			r := &reloader{s: s, file: configPath(file), now: c, from: from, hup: hup, out: e.stderr, read: func() (*config.Config, error) {
 				c, warnings, err := readConfig(e, configPath(file), false)
 				for _, w := range warnings {
 					log.Warn("configuration", "warning", w.String())
 				}
 				return c, err
 			}}
-			defer r.start(cmd.Context())()
-			return s.until(cmd.Context(), time.Duration(c.Timeouts.Drain))
+			defer r.start(ctx)()
+			return s.until(ctx, time.Duration(c.Timeouts.Drain))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (default ./"+defaultConfig+" if it exists)")
@@ -86,16 +91,21 @@ func greet(w io.Writer, s *server) {
 	}
 }
 
-// until serves until ctx ends or a signal comes, then drains.
-func (s *server) until(ctx context.Context, drain time.Duration) error {
+// untilSignal is ctx until the process is told to end. A second signal ends it
+// at once.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// until serves until ctx ends, then drains.
+func (s *server) until(ctx context.Context, drain time.Duration) error {
 	select {
 	case err := <-s.served:
 		return err
 	case <-ctx.Done():
 	}
-	stop() // a second signal ends at once
 	s.log.Info("draining", "at_most", drain)
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()

@@ -301,3 +301,51 @@ func (p *process) load(lines []byte) (int, error) {
 	}
 	return done.Added + done.Duplicates, nil
 }
+
+// TestSignalsAtOnce: whoever sees that a server is there may tell it at once to
+// read its configuration again, or to stop.
+func TestSignalsAtOnce(t *testing.T) {
+	s := newSite(t, 200)
+	for i := range 20 {
+		p := &process{cmd: exec.Command(s.binary, "serve", "--config", s.config), exited: make(chan struct{})}
+		p.cmd.Env = []string{"ADMIN=" + adminKey, "CLIENT=" + clientKey, "UPSTREAM=simulated-provider"}
+		first := syscall.SIGTERM
+		if i%2 == 0 {
+			first = syscall.SIGHUP
+		}
+		p.cmd.Stderr = &atOnce{to: p, signal: first}
+		if err := p.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_ = p.cmd.Wait() // how it ended is asked below
+			close(p.exited)
+		}()
+		t.Cleanup(p.kill)
+		wait := giveUp
+		if first == syscall.SIGHUP { // which is not to end it
+			wait = 100 * time.Millisecond
+		}
+		select {
+		case <-p.exited:
+		case <-time.After(wait):
+			p.stop(t)
+		}
+		<-p.exited
+		if code := p.cmd.ProcessState.ExitCode(); code != 0 || wait == giveUp && !strings.Contains(p.log.String(), "stopped") {
+			t.Fatalf("after a %v at once the server ended with code %d:\n%s", first, code, p.log.String())
+		}
+	}
+}
+
+// atOnce is a log that sends its process a signal with its first line.
+type atOnce struct {
+	to     *process
+	signal os.Signal
+	once   sync.Once
+}
+
+func (a *atOnce) Write(b []byte) (int, error) {
+	a.once.Do(func() { _ = a.to.cmd.Process.Signal(a.signal) })
+	return a.to.log.Write(b)
+}
