@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -353,7 +354,10 @@ func TestReloadFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reloader{s: s.server, now: c, from: time.Now(), file: file, out: io.Discard, read: func() (*config.Config, error) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	r := &reloader{s: s.server, now: c, from: time.Now(), file: file, hup: hup, out: io.Discard, read: func() (*config.Config, error) {
 		c, _, err := config.Load(file, config.Options{Known: known()})
 		return c, err
 	}}
