@@ -227,7 +227,7 @@ func readManifest(ctx context.Context, path string) ([]*segment, error) {
 		return nil, err
 	}
 	switch version {
-	case dbVersion:
+	case dbVersion, dbUnmarked:
 		return (&db{safe: h}).segments(machine{}, filepath.Dir(path))
 	case 0:
 		return nil, errFresh
@@ -310,11 +310,20 @@ func (l *Look) tail(ctx context.Context, path string) error {
 	if err := quickCheck(ctx, db); err != nil {
 		return err
 	}
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM tail").Scan(&l.Batches); err != nil || l.Batches == 0 {
+	var marked, upto int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'sealed'").Scan(&marked); err != nil {
+		return err
+	}
+	if marked > 0 {
+		if err := db.QueryRowContext(ctx, "SELECT upto FROM sealed").Scan(&upto); err != nil {
+			return err
+		}
+	}
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM tail WHERE seq > ?", upto).Scan(&l.Batches); err != nil || l.Batches == 0 {
 		return err
 	}
 	var b []byte
-	switch err := db.QueryRowContext(ctx, "SELECT batch FROM tail ORDER BY seq DESC LIMIT 1").Scan(&b); {
+	switch err := db.QueryRowContext(ctx, "SELECT batch FROM tail WHERE seq > ? ORDER BY seq DESC LIMIT 1", upto).Scan(&b); {
 	case errors.Is(err, sql.ErrNoRows): // sealed since
 		return nil
 	case err != nil:

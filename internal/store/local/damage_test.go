@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -233,6 +234,86 @@ func TestHalfDone(t *testing.T) {
 	s = open(t, dir, Options{})
 	if n, _ := ask(t, s); n != 4200 || listed(t, s) != 4200 {
 		t.Errorf("from the files alone: %d calls, %d listed, want 4200", n, listed(t, s))
+	}
+}
+
+// A kill between a seal and the end of what it deletes: what is sealed counts
+// once, and what is stored afterwards counts too, though it is stored where
+// nothing is any more.
+func TestSealedAndNotDeleted(t *testing.T) {
+	dir, killed := t.TempDir(), t.TempDir()
+	fill(t, dir, 100, 200)
+	s := open(t, dir, Options{})
+	s.upkeep.Lock()
+	if err := s.seal(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Copy(t.Context(), dir, t.TempDir(), func(name string, f *os.File) error {
+		b, err := os.ReadFile(f.Name())
+		return errors.Join(err, os.WriteFile(filepath.Join(killed, name), b, 0o600))
+	})
+	s.upkeep.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Inspect(t.Context(), killed)
+	if err != nil || l.Calls != 300 || l.Batches != 0 {
+		t.Errorf("from outside: %+v, %v", l, err)
+	}
+	left := func(s *Store) (n int) {
+		if err := s.db.safe.QueryRow("SELECT count(*) FROM tail").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for start := range 3 {
+		s = open(t, killed, Options{})
+		if start == 0 && left(s) == 0 {
+			t.Fatal("nothing is left to be deleted")
+		}
+		if n, _ := ask(t, s); n != int64(300+start) || listed(t, s) != 300+start {
+			t.Errorf("start %d: %d calls, %d listed, want %d", start, n, listed(t, s), 300+start)
+		}
+		if !s.Tidy() || left(s) != start {
+			t.Errorf("start %d: %d batches in the database, want %d: %v", start, left(s), start, s.Health())
+		}
+		if err := s.Write(t.Context(), []call.Entry{{Call: testCall(1000 + start)}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A database of the version before: nothing of it is sealed.
+func TestUnmarkedDatabase(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 100, 200)
+	h, err := sql.Open("sqlite", filepath.Join(dir, "tail.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, do := range [...]string{"DROP TABLE sealed", "PRAGMA user_version = 1"} {
+		if _, err := h.Exec(do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Inspect(t.Context(), dir); err != nil || len(l.Broken) > 0 || l.Calls != 100 || l.Batches != 4 {
+		t.Errorf("from outside: %+v, %v", l, err)
+	}
+	for range 2 {
+		s := open(t, dir, Options{})
+		if n, _ := ask(t, s); n != 300 || s.Health() != nil {
+			t.Errorf("%d calls, want 300: %v", n, s.Health())
+		}
+		if l, err := Inspect(t.Context(), dir); err != nil || len(l.Broken) > 0 || l.Batches != 4 {
+			t.Errorf("from outside: %+v, %v", l, err)
+		}
+		s.Close()
 	}
 }
 

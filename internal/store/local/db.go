@@ -30,13 +30,21 @@ type db struct {
 	log *log // nil until it is prepared
 }
 
-const dbVersion = 1
+const (
+	dbVersion    = 2
+	dbUnmarked   = 1       // what was sealed was deleted in the same transaction: no table sealed
+	forgetAtOnce = 1 << 20 // bytes of batches that are deleted in one transaction, about
+)
 
 const schema = `
 CREATE TABLE IF NOT EXISTS tail (
 	seq   INTEGER PRIMARY KEY,
 	batch BLOB NOT NULL -- see appendBatch
 );
+CREATE TABLE IF NOT EXISTS sealed ( -- one row: batches up to it are in segments, and are deleted by and by
+	upto INTEGER NOT NULL
+);
+INSERT INTO sealed SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM sealed);
 CREATE TABLE IF NOT EXISTS segments (
 	name  TEXT PRIMARY KEY,
 	bytes INTEGER NOT NULL,
@@ -103,7 +111,7 @@ func (d *db) prepare() error {
 	}
 	switch version {
 	case dbVersion:
-	case 0:
+	case dbUnmarked, 0:
 		tx, err := d.tail.Begin()
 		if err != nil {
 			return err
@@ -112,10 +120,15 @@ func (d *db) prepare() error {
 		if _, err := tx.Exec(schema); err != nil {
 			return err
 		}
+		if version == dbUnmarked {
+			if _, err := tx.Exec(setVersion); err != nil {
+				return err
+			}
+		}
 		if err := tx.Commit(); err != nil {
 			return err
 		}
-		d.fresh = true
+		d.fresh = version == 0
 	default:
 		return &newerError{version}
 	}
@@ -143,10 +156,12 @@ func quickCheck(ctx context.Context, h *sql.DB) error {
 	return nil
 }
 
+var setVersion = fmt.Sprintf("PRAGMA user_version = %d", dbVersion)
+
 // made says that a fresh database knows the segments that there are. Until then
 // a start takes it for one that was lost.
 func (d *db) made() error {
-	_, err := d.safe.Exec(fmt.Sprintf("PRAGMA user_version = %d", dbVersion))
+	_, err := d.safe.Exec(setVersion)
 	d.fresh = err != nil
 	return err
 }
@@ -248,9 +263,16 @@ type batchError struct {
 func (e *batchError) Error() string { return fmt.Sprintf("store: batch %d: %v", e.seq, e.err) }
 func (e *batchError) Unwrap() error { return e.err }
 
-// batches gives every batch in order. bad is told of those that cannot be read.
+// sealed is the last batch that is in segments, 0 before there is one.
+func (d *db) sealed() (upto int64, err error) {
+	err = d.safe.QueryRow("SELECT upto FROM sealed").Scan(&upto)
+	return upto, err
+}
+
+// batches gives every batch of the tail in order. bad is told of those that
+// cannot be read.
 func (d *db) batches(each func(seq int64, calls []*call.Call), bad func(seq int64, err error)) error {
-	rows, err := d.safe.Query("SELECT seq, batch FROM tail ORDER BY seq")
+	rows, err := d.safe.Query("SELECT seq, batch FROM tail WHERE seq > (SELECT upto FROM sealed) ORDER BY seq")
 	if err != nil {
 		return err
 	}
@@ -298,7 +320,8 @@ func (d *db) segments(disk Disk, dir string) ([]*segment, error) {
 }
 
 // change makes one step of the manifest happen: segments come and go, and the
-// tail's batches up to sealed go with them (0 leaves the tail alone).
+// tail's batches up to sealed are no part of the tail any more (0 leaves it
+// alone). forget deletes them.
 func (d *db) change(added, removed []*segment, sealed int64) error {
 	rollups := make([][][byModel + 1][]byte, len(added))
 	for i, s := range added {
@@ -340,7 +363,7 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 		}
 	}
 	if sealed > 0 {
-		if _, err := tx.Exec("DELETE FROM tail WHERE seq <= ?", sealed); err != nil {
+		if _, err := tx.Exec("UPDATE sealed SET upto = ?", sealed); err != nil {
 			return err
 		}
 	}
@@ -351,6 +374,44 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 		_ = d.log.checkpoint() // a loss of power before it leaves the tail as it was; what cannot be done now stays in the log
 	}
 	return nil
+}
+
+// forget deletes the batches that are sealed, in steps between which a batch can
+// be stored. any says that there were some.
+func (d *db) forget() (any bool, err error) {
+	upto, err := d.sealed()
+	if err != nil {
+		return false, err
+	}
+	for {
+		last, err := d.oldest(upto)
+		if err != nil || last == 0 {
+			return any, err
+		}
+		if _, err := d.tail.Exec("DELETE FROM tail WHERE seq <= ?", last); err != nil {
+			return any, err
+		}
+		any = true
+		d.log.wrote(forgetAtOnce / 8) // of what is only let go of little is written
+	}
+}
+
+// oldest is the last of the oldest batches that together are enough to be
+// deleted at once, up to a seq; 0 if there is none.
+func (d *db) oldest(upto int64) (last int64, err error) {
+	rows, err := d.safe.Query("SELECT seq, length(batch) FROM tail WHERE seq <= ? ORDER BY seq", upto)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for bytes := 0; bytes < forgetAtOnce && rows.Next(); {
+		var n int
+		if err := rows.Scan(&last, &n); err != nil {
+			return 0, err
+		}
+		bytes += n
+	}
+	return last, rows.Err()
 }
 
 // touch commits something that changes nothing.

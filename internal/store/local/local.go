@@ -70,6 +70,7 @@ type Store struct {
 
 	upkeep   sync.Mutex // one seal, merge or clean-up at a time; guards what follows
 	doubtful []*segment // see change
+	sealed   bool       // the database may hold batches that are sealed
 	still    bool       // nothing is merged: Reprice goes through the segments
 	wake     chan struct{}
 	stop     chan struct{}
@@ -118,6 +119,7 @@ func Open(dir string, o Options) (*Store, error) {
 		}
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	s.sealed = true
 	go s.maintain()
 	return s, nil
 }

@@ -171,9 +171,13 @@ func (s *Store) admit(g *segment, files map[string]int64) error {
 // readTail fills the tail from the database. A batch that cannot be read is
 // set aside in a file.
 func (s *Store) readTail() error {
+	var err error
+	if s.seq, err = s.db.sealed(); err != nil {
+		return err
+	}
 	t := s.tails[0]
 	var broken []int64
-	err := s.db.batches(func(seq int64, calls []*call.Call) {
+	err = s.db.batches(func(seq int64, calls []*call.Call) {
 		t.add(seq, calls)
 		s.seq = seq
 	}, func(seq int64, err error) {

@@ -58,8 +58,16 @@ func (s *Store) maintain() {
 
 // tidy seals and merges what is due. ok is false if that failed.
 func (s *Store) tidy() (ok bool) {
-	for s.sealDue(time.Now()) {
-		err := s.seal()
+	for {
+		err := s.forget()
+		s.note("delete what is sealed", err)
+		if err != nil {
+			return false
+		}
+		if !s.sealDue(time.Now()) {
+			break
+		}
+		err = s.seal()
 		s.note("seal", err)
 		if err != nil {
 			return false
@@ -105,6 +113,9 @@ func (s *Store) Settle(ctx context.Context) error {
 		}
 	}
 	s.trouble("seal", nil)
+	if err := s.forget(); err != nil {
+		return err
+	}
 	for {
 		pick := s.mergeDue(time.Now().Add(2 * quietAfter))
 		if len(pick) == 0 {
@@ -125,7 +136,7 @@ func (s *Store) sealDue(now time.Time) bool {
 }
 
 // seal makes segments of the oldest tail: write the files, then let the
-// manifest know them and forget the batches in one transaction.
+// manifest know them and the tail begin after its batches in one transaction.
 func (s *Store) seal() error {
 	s.writing.Lock() // no batch may be on its way into the tail that ends here
 	s.mu.Lock()
@@ -165,10 +176,26 @@ func (s *Store) seal() error {
 	if err := s.move(made, t.seq[t.n-1]); err != nil {
 		return err
 	}
-	if s.tailRows() > s.o.SealRows/2 {
-		return nil // the space is wanted again at once: an import
+	s.sealed = true
+	return nil
+}
+
+// forget deletes what is sealed from the database.
+func (s *Store) forget() error {
+	if !s.sealed {
+		return nil
 	}
-	return s.db.shrink()
+	any, err := s.db.forget()
+	if err != nil {
+		return err
+	}
+	if any && s.tailRows() <= s.o.SealRows/2 { // otherwise the space is wanted again at once: an import
+		if err := s.db.shrink(); err != nil {
+			return err
+		}
+	}
+	s.sealed = false
+	return nil
 }
 
 // move lets segments take the place of the oldest tail, whose last batch is sealed.
