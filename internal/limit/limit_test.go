@@ -504,6 +504,26 @@ func BenchmarkReserve(b *testing.B) {
 	}
 }
 
+// BenchmarkFloor is what it takes to find one number of each key and to add to
+// it: with many keys, mostly the wait for memory.
+func BenchmarkFloor(b *testing.B) {
+	for _, keys := range []int{10, 100, 1000, 10_000} {
+		b.Run(strconv.Itoa(keys), func(b *testing.B) {
+			counts := map[string]*[512]byte{} // about as far apart as counters are
+			names := make([]string, keys)
+			for i := range names {
+				names[i] = "key-" + strconv.Itoa(i)
+				counts[names[i]] = new([512]byte)
+			}
+			i := 0
+			for b.Loop() {
+				i++
+				counts[names[i*7919%keys]][0]++
+			}
+		})
+	}
+}
+
 // rulesOf is what a Limiter has counted.
 func rulesOf(l *Limiter) []call.LiveLimit {
 	rules, _ := l.Live()

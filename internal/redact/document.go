@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,8 +39,11 @@ const (
 	eventStream
 )
 
+// mark may stand before any text (UTF-8's byte order mark).
+const mark = "\xef\xbb\xbf"
+
 func kindOf(body []byte) bodyKind {
-	b := bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), " \t\r\n")
+	b := bytes.TrimLeft(bytes.TrimPrefix(body, []byte(mark)), " \t\r\n")
 	for _, field := range [...]string{"data:", "event:", "id:", "retry:", ":"} {
 		if bytes.HasPrefix(b, []byte(field)) {
 			return eventStream
@@ -73,7 +77,7 @@ type leaf struct {
 type leafKind int
 
 const (
-	plain leafKind = iota // as it is; true, false and null, too
+	plain leafKind = iota
 	quoted
 	number
 )
@@ -108,21 +112,94 @@ func (d *document) join(path string, l leaf, s string) {
 var pieces = map[string]bool{"content": true, "text": true, "reasoning": true, "reasoning_content": true, "thinking": true,
 	"arguments": true, "partial_json": true, "refusal": true, "delta": true, "transcript": true}
 
-// stream takes the lines of an event stream.
-func (d *document) stream(body []byte) {
-	for at := 0; at < len(body); {
-		end := len(body)
-		if i := bytes.IndexAny(body[at:], "\r\n"); i >= 0 {
-			end = at + i
+// plain takes what is no JSON, as it stands: text that only begins like JSON, too.
+func (d *document) plain(body []byte) {
+	switch kindOf(body) {
+	case eventStream:
+		for at, end := range lines(body) {
+			if data := dataOf(body[at:end]); !strict(data) {
+				d.add(leaf{start: at, end: end}, string(body[at:end]))
+			}
 		}
-		line := body[at:end]
-		if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && kindOf(data) == jsonText {
-			d.scan(body, end-len(data), end, true)
-		} else if len(line) > 0 {
-			d.add(leaf{start: at, end: end}, string(line))
+		return
+	case jsonText:
+		if strict(body) {
+			return
 		}
-		at = end + 1
 	}
+	d.add(leaf{start: 0, end: len(body)}, string(body))
+}
+
+// stream takes the JSON in the lines of an event stream.
+func (d *document) stream(body []byte) {
+	for at, end := range lines(body) {
+		if data := dataOf(body[at:end]); data != nil {
+			d.scan(body, end-len(data), end, true)
+		}
+	}
+}
+
+// lines are the lines of an event stream that are not empty: where each begins
+// and ends.
+func lines(body []byte) iter.Seq2[int, int] {
+	return func(yield func(at, end int) bool) {
+		for at := 0; at < len(body); {
+			end := len(body)
+			if i := bytes.IndexAny(body[at:], "\r\n"); i >= 0 {
+				end = at + i
+			}
+			if end > at && !yield(at, end) {
+				return
+			}
+			at = end + 1
+		}
+	}
+}
+
+// dataOf is what a line of an event stream says, if that begins like JSON.
+func dataOf(line []byte) []byte {
+	if data, ok := bytes.CutPrefix(line, []byte("data:")); ok && kindOf(data) == jsonText {
+		return data
+	}
+	return nil
+}
+
+// strict reports whether b holds nothing but JSON's tokens, in whatever order;
+// the last one may be cut.
+func strict(b []byte) bool {
+	b = bytes.TrimPrefix(b, []byte(mark))
+	for i := 0; i < len(b); {
+		switch c := b[i]; {
+		case strings.IndexByte(" \t\r\n:,{}[]", c) >= 0:
+			i++
+		case c == '"':
+			i = stringEnd(b, i+1) + 1
+		default:
+			stop := i + 1
+			for stop < len(b) && strings.IndexByte(":,{}[]\"", b[stop]) < 0 {
+				stop++
+			}
+			word := string(bytes.TrimRight(b[i:stop], " \t\r\n"))
+			if strings.Trim(word, "0123456789+-.eE") != "" && word != "true" && word != "false" && word != "null" &&
+				(stop < len(b) || !strings.HasPrefix("true", word) && !strings.HasPrefix("false", word) && !strings.HasPrefix("null", word)) {
+				return false
+			}
+			i = stop
+		}
+	}
+	return len(b) > 0
+}
+
+// stringEnd is where the string ends that begins at i: at its closing quote, or
+// where b does.
+func stringEnd(b []byte, i int) int {
+	for i < len(b) && b[i] != '"' {
+		if b[i] == '\\' {
+			i++
+		}
+		i++
+	}
+	return min(i, len(b))
 }
 
 // json takes JSON text. An array may be a stream's events, as Gemini sends them
@@ -146,8 +223,7 @@ type level struct {
 	index  string // the member that says which of several it is
 }
 
-// scan takes the strings and numbers of JSON text, and whatever else there is
-// between them: text that only begins like JSON, or JSON that is broken.
+// scan takes the strings and numbers of JSON text, however broken.
 func (d *document) scan(body []byte, at, end int, events bool) {
 	var levels []level
 	key := false // the next string is one
@@ -170,14 +246,7 @@ func (d *document) scan(body []byte, at, end int, events bool) {
 			}
 			at++
 		case c == '"':
-			stop := at + 1
-			for stop < end && body[stop] != '"' {
-				if body[stop] == '\\' {
-					stop++
-				}
-				stop++
-			}
-			stop = min(stop, end)
+			stop := stringEnd(body[:end], at+1)
 			l, s := leaf{start: at + 1, end: stop, kind: quoted}, unquote(body[at+1:stop])
 			n := len(levels)
 			switch {
@@ -190,23 +259,18 @@ func (d *document) scan(body []byte, at, end int, events bool) {
 				d.add(l, s)
 			}
 			at = stop + 1
-		case c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ':':
-			at++
-		default:
+		case c == '-' || c >= '0' && c <= '9':
 			stop := at + 1
-			for stop < end && strings.IndexByte(`"{}[],`, body[stop]) < 0 {
+			for stop < end && (body[stop] >= '0' && body[stop] <= '9' || strings.IndexByte("+-.eE", body[stop]) >= 0) {
 				stop++
 			}
-			l := leaf{start: at, end: at + len(bytes.TrimRight(body[at:stop], " \t\r\n"))}
-			s := string(body[l.start:l.end])
-			if strings.Trim(s, "0123456789+-.eE") == "" {
-				l.kind = number
-				if n := len(levels); n > 0 && levels[n-1].object && levels[n-1].key == "index" {
-					levels[n-1].index = s[:min(len(s), maxName)]
-				}
+			if n := len(levels); n > 0 && levels[n-1].object && levels[n-1].key == "index" {
+				levels[n-1].index = string(body[at:min(stop, at+maxName)])
 			}
-			d.add(l, s)
+			d.add(leaf{start: at, end: stop, kind: number}, string(body[at:stop]))
 			at = stop
+		default:
+			at++
 		}
 	}
 }

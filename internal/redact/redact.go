@@ -44,14 +44,14 @@ type Redactor struct {
 // Body is body without them: JSON stays JSON, an event stream an event stream.
 // It may be cut at its end. body itself is returned if it holds none.
 func (r *Redactor) Body(body []byte) []byte {
-	var d document
+	var loose, d document
+	loose.plain(body)
+	body = loose.without(body, r.find)
 	switch kindOf(body) {
 	case eventStream:
 		d.stream(body)
 	case jsonText:
 		d.json(body)
-	default:
-		d.add(leaf{start: 0, end: len(body), kind: plain}, string(body))
 	}
 	return d.without(body, r.find)
 }

@@ -79,6 +79,9 @@ func TestPatterns(t *testing.T) {
 	// What is no JSON, though it begins as if it were.
 	check("[note] write to a@example.com, or call\n010-1234-5678", "[note] write to [email], or call\n[phone]")
 	check(`{to: a@example.com, "or": b@example.com, n: 4111 1111 1111 1111 }`, `{to: [email], "or": [email], n: [card] }`)
+	check(`[x] -----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nMIIE\n-----END RSA PRIVATE KEY-----, "a\u0040example.com"`, `[x] [key], "[email]"`)
+	check("data: [note] a@example.com, {\"b\": \"c@example.com\"}\n\ndata: {\"d\": \"e@example.com\"}", "data: [note] [email], {\"b\": \"[email]\"}\n\ndata: {\"d\": \"[email]\"}")
+	check("\xef\xbb\xbf"+`{"n":4111111111111111}`, "\xef\xbb\xbf"+`{"n":"[card]"}`)
 	same(`{"a": true, "b": null, "c": [false, -1.5e-7, 0 ]}`)
 	// JSON within a text, as the arguments of tools are, has escapes of its own.
 	check(`{"arguments":"{\"to\":\"Call\\n010-1234-5678\\t`+secret+`z9Q\"}"}`, `{"arguments":"{\"to\":\"Call\\n[phone]\\t[key]\"}"}`)
@@ -106,6 +109,8 @@ func TestKnownSecrets(t *testing.T) {
 	cut("{"+secret, "{[redacted]")
 	cut("[no: "+secret+"]", "[no: [redacted]]")
 	cut("[no "+secret[:12], "[no [redacted]")
+	r.Secrets = append(r.Secrets, `p,"ssw0rd"{123}`)
+	cut(`[no p,"ssw0rd"{123}, no "\u0073k-0123456789abcdef"`, `[no [redacted], no "[redacted]"`)
 	cut(`{"error":"no `+secret[:12]+`"}`, `{"error":"no `+secret[:12]+`"}`)
 	body := []byte(`{"nothing":"here"}`)
 	if got := r.Body(body); &got[0] != &body[0] {

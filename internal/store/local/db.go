@@ -377,8 +377,8 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 }
 
 // forget deletes the batches that are sealed, in steps between which a batch can
-// be stored. any says that there were some.
-func (d *db) forget() (any bool, err error) {
+// be stored. deleted says that there were some.
+func (d *db) forget() (deleted bool, err error) {
 	upto, err := d.sealed()
 	if err != nil {
 		return false, err
@@ -386,12 +386,12 @@ func (d *db) forget() (any bool, err error) {
 	for {
 		last, err := d.oldest(upto)
 		if err != nil || last == 0 {
-			return any, err
+			return deleted, err
 		}
 		if _, err := d.tail.Exec("DELETE FROM tail WHERE seq <= ?", last); err != nil {
-			return any, err
+			return deleted, err
 		}
-		any = true
+		deleted = true
 		d.log.wrote(forgetAtOnce / 8) // of what is only let go of little is written
 	}
 }

@@ -185,11 +185,11 @@ func (s *Store) forget() error {
 	if !s.sealed {
 		return nil
 	}
-	any, err := s.db.forget()
+	deleted, err := s.db.forget()
 	if err != nil {
 		return err
 	}
-	if any && s.tailRows() <= s.o.SealRows/2 { // otherwise the space is wanted again at once: an import
+	if deleted && s.tailRows() <= s.o.SealRows/2 { // otherwise the space is wanted again at once: an import
 		if err := s.db.shrink(); err != nil {
 			return err
 		}
