@@ -310,12 +310,14 @@ func (l *Look) tail(ctx context.Context, path string) error {
 	if err := quickCheck(ctx, db); err != nil {
 		return err
 	}
-	var marked, upto int
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'sealed'").Scan(&marked); err != nil {
+	var version int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
-	if marked > 0 {
-		if err := db.QueryRowContext(ctx, "SELECT upto FROM sealed").Scan(&upto); err != nil {
+	var upto int64
+	if version == dbVersion {
+		var err error
+		if upto, err = sealed(ctx, db); err != nil {
 			return err
 		}
 	}

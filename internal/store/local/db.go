@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"modernc.org/sqlite"
@@ -42,9 +43,10 @@ CREATE TABLE IF NOT EXISTS tail (
 	batch BLOB NOT NULL -- see appendBatch
 );
 CREATE TABLE IF NOT EXISTS sealed ( -- one row: batches up to it are in segments, and are deleted by and by
-	upto INTEGER NOT NULL
+	upto  INTEGER NOT NULL,
+	again INTEGER NOT NULL -- the same: Calls are deleted for it, and SQLite knows no checksum
 );
-INSERT INTO sealed SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM sealed);
+INSERT INTO sealed SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM sealed);
 CREATE TABLE IF NOT EXISTS segments (
 	name  TEXT PRIMARY KEY,
 	bytes INTEGER NOT NULL,
@@ -73,7 +75,7 @@ const smallCache = "_pragma=cache_size(-400)"
 // openDB opens or makes the database. An error means that it cannot be used.
 func openDB(disk Disk, path string) (*db, error) {
 	open := func(sync string, conns int, more string) (*sql.DB, error) {
-		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout(10000)"+more+"&_pragma=journal_mode(WAL)&"+smallCache+"&"+noCheckpoint+"&_pragma=synchronous("+sync+")")
+		h, err := sql.Open("sqlite", "file:"+path+"?"+from(disk)+"_pragma=busy_timeout("+strconv.Itoa(busyTimeout)+")"+more+"&_pragma=journal_mode(WAL)&"+smallCache+"&"+noCheckpoint+"&_pragma=synchronous("+sync+")")
 		if err == nil {
 			h.SetMaxOpenConns(conns)
 			h.SetMaxIdleConns(conns)
@@ -132,7 +134,10 @@ func (d *db) prepare() error {
 	default:
 		return &newerError{version}
 	}
-	var err error
+	_, err := d.sealed()
+	if err != nil {
+		return err
+	}
 	if d.add, err = d.tail.Prepare("INSERT INTO tail (seq, batch) VALUES (?, ?)"); err != nil {
 		return err
 	}
@@ -264,15 +269,27 @@ func (e *batchError) Error() string { return fmt.Sprintf("store: batch %d: %v", 
 func (e *batchError) Unwrap() error { return e.err }
 
 // sealed is the last batch that is in segments, 0 before there is one.
-func (d *db) sealed() (upto int64, err error) {
-	err = d.safe.QueryRow("SELECT upto FROM sealed").Scan(&upto)
-	return upto, err
+func (d *db) sealed() (int64, error) { return sealed(context.Background(), d.safe) }
+
+func sealed(ctx context.Context, h *sql.DB) (upto int64, err error) {
+	var again int64
+	if err := h.QueryRowContext(ctx, "SELECT upto, again FROM sealed").Scan(&upto, &again); err != nil {
+		return 0, fmt.Errorf("what is sealed: %w", err)
+	}
+	if upto != again || upto < 0 {
+		return 0, fmt.Errorf("what is sealed: up to %d, and up to %d", upto, again)
+	}
+	return upto, nil
 }
 
 // batches gives every batch of the tail in order. bad is told of those that
 // cannot be read.
 func (d *db) batches(each func(seq int64, calls []*call.Call), bad func(seq int64, err error)) error {
-	rows, err := d.safe.Query("SELECT seq, batch FROM tail WHERE seq > (SELECT upto FROM sealed) ORDER BY seq")
+	upto, err := d.sealed()
+	if err != nil {
+		return err
+	}
+	rows, err := d.safe.Query("SELECT seq, batch FROM tail WHERE seq > ? ORDER BY seq", upto)
 	if err != nil {
 		return err
 	}
@@ -363,7 +380,7 @@ func (d *db) change(added, removed []*segment, sealed int64) error {
 		}
 	}
 	if sealed > 0 {
-		if _, err := tx.Exec("UPDATE sealed SET upto = ?", sealed); err != nil {
+		if _, err := tx.Exec("UPDATE sealed SET upto = ?1, again = ?1", sealed); err != nil {
 			return err
 		}
 	}
@@ -392,7 +409,7 @@ func (d *db) forget() (deleted bool, err error) {
 			return deleted, err
 		}
 		deleted = true
-		d.log.wrote(forgetAtOnce / 8) // of what is only let go of little is written
+		d.log.wrote(forgetAtOnce) // each page, where batches are small
 	}
 }
 

@@ -66,7 +66,7 @@ type Store struct {
 	segments []*segment   // by the time of their first Call; replaced, never changed
 	troubles map[string]error
 
-	moving sync.RWMutex // held while Calls leave the database and what questions see does not know yet
+	moving sync.RWMutex // held while batches leave the database and what questions see does not know yet
 
 	upkeep   sync.Mutex // one seal, merge or clean-up at a time; guards what follows
 	doubtful []*segment // see change

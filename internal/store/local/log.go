@@ -1,8 +1,12 @@
 package local
 
 import (
+	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // A log is where SQLite puts what is committed first (its write-ahead log). It
@@ -20,7 +24,10 @@ type log struct {
 
 const (
 	logMany = 16 << 20  // bytes after which it is done: to begin the log anew is to wait for the disk, too
-	logMost = 128 << 20 // of a log that is never done with, since somebody always commits
+	logMost = 128 << 20 // of a log that never begins anew, since somebody always commits or reads
+	logRest = 256       // pages that are brought into the database while others wait
+
+	busyTimeout = 10_000 // milliseconds
 
 	pageSize = 4 << 10 // SQLite's own
 )
@@ -61,20 +68,56 @@ func (l *log) wrote(n int) {
 // log has become too long.
 func (l *log) checkpoint() error {
 	l.written.Store(0)
-	for range 4 { // each time what was committed meanwhile: less and less
+	const tries = 4
+	for try := range tries { // each time what was committed meanwhile: less and less
 		var busy, frames, done int
 		if err := l.by.QueryRow("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &done); err != nil {
 			return err
 		}
-		if done >= frames {
-			return nil
+		if frames*pageSize > logMost && (frames-done < logRest || try == tries-1) {
+			return l.empty(frames*pageSize > 4*logMost)
 		}
-		if frames*pageSize > logMost {
-			_, err := l.writer.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
-			return err
+		if done >= frames && frames*pageSize <= logMost { // whoever commits next begins it anew, unless somebody reads just then
+			return nil
 		}
 	}
 	return nil
+}
+
+// empty empties a log of which little is left to be brought into the database,
+// at a moment when nobody reads. Whoever wants to commit waits for that alone;
+// for those who read, too, only if it must be.
+func (l *log) empty(must bool) error {
+	for range 100 {
+		busy, err := l.truncate(0)
+		if err != nil || !busy {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if !must {
+		return nil // there will be another time
+	}
+	_, err := l.truncate(busyTimeout)
+	return err
+}
+
+// truncate waits for those who read for so many milliseconds, and reports
+// whether there still were some.
+func (l *log) truncate(wait int) (busy bool, err error) {
+	ctx := context.Background()
+	c, err := l.writer.Conn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	if _, err := c.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout(%d)", wait)); err != nil {
+		return false, err
+	}
+	var frames, done int
+	err = c.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &done)
+	_, again := c.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout(%d)", busyTimeout))
+	return busy, errors.Join(err, again)
 }
 
 // close must come before the connections are closed. It may be called of nil.

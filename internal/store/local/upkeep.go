@@ -58,21 +58,16 @@ func (s *Store) maintain() {
 
 // tidy seals and merges what is due. ok is false if that failed.
 func (s *Store) tidy() (ok bool) {
-	for {
-		err := s.forget()
-		s.note("delete what is sealed", err)
-		if err != nil {
-			return false
-		}
-		if !s.sealDue(time.Now()) {
-			break
-		}
-		err = s.seal()
+	s.clear()
+	for s.sealDue(time.Now()) {
+		err := s.seal()
 		s.note("seal", err)
 		if err != nil {
 			return false
 		}
+		s.clear()
 	}
+	s.trouble("seal", nil) // somebody else may have sealed what could not be
 	for {
 		select {
 		case <-s.stop:
@@ -80,10 +75,12 @@ func (s *Store) tidy() (ok bool) {
 		default:
 		}
 		pick := s.mergeDue(time.Now())
-		if len(pick) == 0 || s.sealDue(time.Now()) {
-			if len(pick) > 0 {
-				s.poke()
-			}
+		if len(pick) == 0 {
+			s.trouble("merge", nil)
+			return true
+		}
+		if s.sealDue(time.Now()) {
+			s.poke()
 			return true
 		}
 		err := s.merge(pick)
@@ -180,6 +177,10 @@ func (s *Store) seal() error {
 	return nil
 }
 
+// clear deletes what is sealed, of which there may be more from the start. That
+// it cannot be is no reason not to seal.
+func (s *Store) clear() { s.note("delete what is sealed", s.forget()) }
+
 // forget deletes what is sealed from the database.
 func (s *Store) forget() error {
 	if !s.sealed {
@@ -200,8 +201,6 @@ func (s *Store) forget() error {
 
 // move lets segments take the place of the oldest tail, whose last batch is sealed.
 func (s *Store) move(made []*segment, sealed int64) error {
-	s.moving.Lock()
-	defer s.moving.Unlock()
 	if err := s.change(made, nil, sealed); err != nil {
 		return err
 	}
