@@ -314,6 +314,7 @@ func TestSignalsAtOnce(t *testing.T) {
 			first = syscall.SIGHUP
 		}
 		p.cmd.Stderr = &atOnce{to: p, signal: first}
+		p.started = time.Now()
 		if err := p.cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -322,18 +323,27 @@ func TestSignalsAtOnce(t *testing.T) {
 			close(p.exited)
 		}()
 		t.Cleanup(p.kill)
-		wait := giveUp
-		if first == syscall.SIGHUP { // which is not to end it
-			wait = 100 * time.Millisecond
+		if first == syscall.SIGHUP { // which is heard, and does not end it
+			for !strings.Contains(p.log.String(), "configuration read") {
+				select {
+				case <-p.exited:
+					t.Fatalf("a hangup at once ended the server with code %d:\n%s", p.cmd.ProcessState.ExitCode(), p.log.String())
+				case <-time.After(2 * time.Millisecond):
+				}
+				if time.Since(p.started) > giveUp {
+					t.Fatalf("a hangup at once was not heard within %v:\n%s", giveUp, p.log.String())
+				}
+			}
+			p.stop(t)
+			continue
 		}
 		select {
 		case <-p.exited:
-		case <-time.After(wait):
-			p.stop(t)
+		case <-time.After(giveUp):
+			t.Fatalf("the server did not stop within %v of a SIGTERM at once:\n%s", giveUp, p.log.String())
 		}
-		<-p.exited
-		if code := p.cmd.ProcessState.ExitCode(); code != 0 || wait == giveUp && !strings.Contains(p.log.String(), "stopped") {
-			t.Fatalf("after a %v at once the server ended with code %d:\n%s", first, code, p.log.String())
+		if code := p.cmd.ProcessState.ExitCode(); code != 0 || !strings.Contains(p.log.String(), "stopped") {
+			t.Fatalf("a SIGTERM at once ended the server with code %d:\n%s", code, p.log.String())
 		}
 	}
 }
