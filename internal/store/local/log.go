@@ -88,12 +88,12 @@ func (l *log) checkpoint() error {
 // at a moment when nobody reads. Whoever wants to commit waits for that alone;
 // for those who read, too, only if it must be.
 func (l *log) empty(must bool) error {
-	for range 100 {
+	for try := range 10 {
 		busy, err := l.truncate(0)
 		if err != nil || !busy {
 			return err
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Duration(try+1) * time.Millisecond)
 	}
 	if !must {
 		return nil // there will be another time
