@@ -77,7 +77,7 @@ func (l *log) checkpoint() error {
 		if frames*pageSize > logMost && (frames-done < logRest || try == tries-1) {
 			return l.empty(frames*pageSize > 4*logMost)
 		}
-		if done >= frames && frames*pageSize <= logMost { // whoever commits next begins it anew, unless somebody reads just then
+		if done >= frames { // whoever commits next begins it anew, unless somebody reads just then
 			return nil
 		}
 	}
